@@ -1,0 +1,33 @@
+"""Point-mass posterior."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import biject_to
+
+from .family import Distribution, Family, LatentSite, Message
+
+
+class Delta(Family):
+    r"""All mass at one value a site: with a prior, the maximum a posteriori.
+
+    .. math:: q(w) = \delta(w - \hat w)
+
+    Values of constrained sites are optimised without constraint, and the density is that of the constrained site.
+    """
+
+    def setup(self, sites: dict[str, LatentSite]) -> None:
+        self.names = {name: str(index) for index, name in enumerate(sites)}
+        self.transforms = {name: biject_to(site.prior.support) for name, site in sites.items()}
+        self.values = nn.ParameterDict(
+            {self.names[name]: nn.Parameter(self.transforms[name].inv(site.value)) for name, site in sites.items()}
+        )
+        self.draw(torch.Size())
+
+    def draw(self, outer: torch.Size) -> None:
+        # plain handles: a module read inside a Pyro module restates each of its parameters
+        self.__dict__["_plain"] = dict(self._modules["values"].items())  # type: ignore[union-attr]
+
+    def posterior(self, name: str, prior: Distribution, msg: Message) -> tuple[Distribution | Tensor, Tensor | None]:
+        return self.transforms[name](self._plain[self.names[name]]), None

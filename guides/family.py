@@ -1,0 +1,80 @@
+"""A guide family: the posterior over the sites it is given."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
+from torch import Tensor, nn
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class LatentSite:
+    """A latent site of the model as a family meets it before the first run.
+
+    Args:
+        prior: The site's prior in the model, on an example batch.
+        value: Where the posterior starts; it has the shape of the site's value, without outer plates.
+        plates: The names of the plates inside the model that hold the site; empty for global sites.
+    """
+
+    prior: Distribution
+    value: Tensor
+    plates: tuple[str, ...] = ()
+
+
+@dataclass
+class Contribution:
+    """What a family says of its sites at once, in the place of the site-by-site sums.
+
+    Args:
+        log_prior: :math:`E_q[\\log p(w)]`.
+        entropy: :math:`H[q]`.
+        sites: The sites that both numbers cover.
+    """
+
+    log_prior: Tensor | float = 0.0
+    entropy: Tensor | float = 0.0
+    sites: frozenset[str] = field(default_factory=frozenset)
+
+
+class Family(nn.Module, ABC):
+    """The posterior over some sites of a model; a `Guide` gives each site to one family.
+
+    A family is built in two steps, so that it can be chosen before there is a model: the constructor takes settings
+    (keyword-only, kept as attributes of the same name), and `setup` makes the parameters.
+    """
+
+    local = False
+    """Whether the family is for sites inside the data plate (attention rows); others are for global sites."""
+
+    @abstractmethod
+    def setup(self, sites: dict[str, LatentSite]) -> None:
+        """Create every parameter of the posterior over ``sites``."""
+
+    def draw(self, outer: torch.Size) -> None:
+        """Called once at the start of every run, with the shape of the plates around the guide (``[S, 1]`` or ``[]``)."""
+        return None
+
+    @abstractmethod
+    def posterior(self, name: str, prior: Distribution, msg: Message) -> tuple[Distribution | Tensor, Tensor | None]:
+        """The posterior of one site, and its value when `draw` has drawn it (else None).
+
+        Args:
+            name: The site.
+            prior: Its prior, given the values drawn so far.
+            msg: Pyro's message, with the activations of attention rows in ``msg["infer"]``.
+        """
+
+    def contribution(self, sites: dict[str, Message], priors: dict[str, Distribution]) -> Contribution:
+        """The expected log-prior and the entropy of as many sites of the finished run as can be had together."""
+        return Contribution()
+
+    def summary(self) -> dict[str, Any]:
+        """A few numbers about the fitted posterior that a reader would ask for, as plain data."""
+        return {}

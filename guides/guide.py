@@ -1,0 +1,235 @@
+"""A guide that runs with the model, in one forward pass."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.distributions.util import broadcast_shape
+from pyro.infer.autoguide import AutoMessenger
+from pyro.poutine.runtime import get_plates
+from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import prune_subsample_sites, site_is_subsample
+from torch import Tensor, nn
+
+from ..priors import SettingError, assign, choice_name
+from .family import Contribution, Distribution, Family, LatentSite, Message
+
+
+def is_latent(site: Message) -> bool:
+    """Whether a trace's node is a sample site that inference has to find."""
+    return (
+        site["type"] == "sample"
+        and not site["is_observed"]
+        and not site_is_subsample(site)
+        and not site["infer"].get("is_auxiliary")
+        and not site["infer"].get("is_observation")
+    )
+
+
+def run_once(model: Callable[..., Any], example: tuple[Any, ...]) -> dict[str, Message]:
+    """The sample sites of one run of a model on an example batch."""
+    with torch.no_grad(), poutine.block(), poutine.trace() as tracer:
+        model(*example)
+    return {name: site for name, site in tracer.trace.nodes.items() if site["type"] == "sample"}
+
+
+def assign_families(families: Family | Mapping[str, Family], sites: Mapping[str, bool]) -> dict[str, Family]:
+    """Give each site to one family: local families cover the sites in plates, the others the global ones.
+
+    Args:
+        families: A family, or a map from globs to families; first match of its own kind wins.
+        sites: Names, and whether the site is inside a plate.
+
+    Raises:
+        SettingError: A pattern matches no site of its kind, or no pattern covers a site.
+    """
+    choices = families if isinstance(families, Mapping) else {"*": families}
+    found: dict[str, Family] = {}
+    local = {p: f for p, f in choices.items() if f.local}
+    anywhere = {p: f for p, f in choices.items() if not f.local}
+    in_plates = [name for name, inside in sites.items() if inside]
+    if in_plates and local:
+        found.update(assign(local, in_plates, kind="site in a plate"))
+    elif local:
+        raise SettingError("", choice_name(type(next(iter(local.values())))), "no family for rows: the model draws none")
+    rest = [name for name in sites if name not in found]
+    if rest or anywhere:
+        found.update(assign(anywhere, rest, kind="site of the model"))
+    return {name: found[name] for name in sites}
+
+
+class Guide(AutoMessenger):
+    r"""An approximate posterior made of families, each over some sites of a Pyro model.
+
+    .. math:: q(w, A \mid x) = \prod_f q_f(w_f) \prod_l q_l(A_l \mid x, A_{<l})
+
+    It is a messenger: run with the model it replaces each latent site's prior by its posterior, so that one forward pass
+    serves both, and posteriors over attention rows see the activations that their layer offers. Every parameter exists
+    from construction. It works with our drivers and with stock `pyro.infer.SVI`, where it is called like any guide.
+
+    Args:
+        model: A Pyro model, ours or not.
+        families: A `Family`, or a map from globs over site names to families.
+        example: Arguments for one run of the model, a row or two of data: ``(x,)`` for a `BayesianModel`, ``(x, y)`` for
+            a model that would otherwise draw its observations.
+        init: Where posteriors start, by site; default the model's ``initial_values()`` if it has them, else a draw from
+            the prior.
+
+    Raises:
+        SettingError: A pattern matches no site, or no pattern covers a site.
+
+    Reference:
+        `pyro.infer.autoguide.AutoMessenger`.
+    """
+
+    _count = itertools.count()
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        families: Family | Mapping[str, Family],
+        example: tuple[Any, ...],
+        init: Mapping[str, Tensor] | None = None,
+    ):
+        super().__init__(model)
+        everything = run_once(model, example)
+        sites = {name: site for name, site in everything.items() if is_latent(site)}
+        start = dict(model.initial_values()) if hasattr(model, "initial_values") else {}
+        start.update(init or {})
+        plates = {name: tuple(f.name for f in site["cond_indep_stack"]) for name, site in sites.items()}
+        families = copy.deepcopy(families)  # what is passed is a recipe: two guides never share parameters
+        assigned = assign_families(families, {name: bool(plates[name]) for name in sites})
+        distinct = list(dict.fromkeys(assigned.values()))
+        for family in distinct:
+            own = {
+                name: LatentSite(
+                    sites[name]["fn"], start.get(name, sites[name]["value"]).detach().clone(), plates[name]
+                )
+                for name in sites
+                if assigned[name] is family
+            }
+            family.setup(own)
+        self.families = nn.ModuleList(distinct)
+        # Plain handles: a module read through a Pyro module restates every one of its parameters, at each access.
+        self.__dict__["_assigned"] = assigned
+        self.__dict__["_distinct"] = tuple(distinct)
+        self.__dict__["_priors"] = {}
+        self.__dict__["_local_only"] = False
+        self.__dict__["_prefix"] = f"pyroformer_guide_{next(Guide._count)}"  # no two guides share stored parameters
+        self.__dict__["plate_nesting"] = max(
+            (-frame.dim for site in everything.values() for frame in site["cond_indep_stack"]), default=0
+        )
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The latent sites, in the order in which the model draws them."""
+        return tuple(self._assigned)
+
+    def family_of(self, site: str) -> Family:
+        """The family that a site was given to."""
+        return self._assigned[site]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """Run the model under the guide, for stock inference: every parameter is stated to Pyro."""
+        pyro.module(self._prefix, self.__dict__["_modules"]["families"])
+        return super().__call__(*args, **kwargs)
+
+    def __enter__(self) -> Any:
+        outer = [frame for frame in get_plates() if frame.vectorized]
+        shape = [1] * max((-frame.dim for frame in outer), default=0)
+        for frame in outer:
+            shape[frame.dim] = frame.size
+        entered = super().__enter__()
+        self._priors.clear()
+        for family in self._distinct:
+            if family.local or not self._local_only:
+                family.draw(torch.Size(shape))
+        return entered
+
+    @contextmanager
+    def local_only(self) -> Iterator[None]:
+        """Run the model under the posterior of sites in plates alone; the global sites must be conditioned on."""
+        self.__dict__["_local_only"] = True
+        try:
+            with self:
+                yield
+        finally:
+            self.__dict__["_local_only"] = False
+
+    def get_posterior(self, name: str, prior: Distribution) -> Distribution | Tensor:
+        """Unused: `_pyro_sample` hands families the whole message."""
+        raise NotImplementedError
+
+    def _pyro_sample(self, msg: Message) -> None:
+        name = msg["name"]
+        # Sites that no family owns keep their prior: subsamples, auxiliary sites, and observations that are predicted.
+        if msg["is_observed"] or name not in self._assigned:
+            return
+        prior = msg["fn"]
+        msg["infer"] = {**msg["infer"], "prior": prior}
+        self._priors[name] = prior
+        q, value = self._assigned[name].posterior(name, prior, msg)
+        if isinstance(q, Tensor):
+            q = dist.Delta(q, event_dim=prior.event_dim, validate_args=False)
+        shape = broadcast_shape(q.batch_shape, prior.batch_shape)
+        msg["fn"] = q if q.batch_shape == shape else q.expand(shape)
+        if value is not None:
+            msg["value"] = value
+
+    def get_traces(self) -> tuple[Trace, Trace]:
+        """The traces of model and guide after a run, as stock objectives want them."""
+        guide = prune_subsample_sites(self.trace)
+        model = guide.copy()
+        for name, site in list(guide.nodes.items()):
+            if site["type"] != "sample" or site["is_observed"]:
+                del guide.nodes[name]
+            elif site["infer"].get("is_auxiliary"):
+                del model.nodes[name]
+            elif "prior" in site["infer"]:
+                model.nodes[name] = {**site, "fn": site["infer"]["prior"]}
+            else:  # an observation without data is the model's own draw
+                del guide.nodes[name]
+        return model, guide
+
+    def contributions(self, sites: dict[str, Message]) -> list[Contribution]:
+        """What the families say of the sites of the finished run; see `Family.contribution`."""
+        return [family.contribution(sites, self._priors) for family in self._distinct]
+
+    def draw(self, num_samples: int, *example: Any) -> dict[str, Tensor]:
+        """Draw the global sites.
+
+        Args:
+            num_samples: ``S``.
+            example: Arguments for one run of the model, as at construction.
+
+        Returns:
+            ``[S, ...]`` by site.
+        """
+        dim = -self.plate_nesting - 1
+        with torch.no_grad(), poutine.block(), pyro.plate("draws", num_samples, dim=dim), self:
+            self.model(*example)
+        draws = {}
+        for name, family in self._assigned.items():
+            if family.local:
+                continue
+            site = self.trace.nodes[name]
+            event = site["value"].shape[site["value"].dim() - site["fn"].event_dim :]
+            full = site["value"].expand(site["fn"].batch_shape + event)
+            draws[name] = full.reshape(num_samples, -1, *event).squeeze(1) if not self._inside(site) else full
+        return draws
+
+    @staticmethod
+    def _inside(site: Message) -> bool:
+        return any(frame.name != "draws" for frame in site["cond_indep_stack"])
+
+    def summary(self) -> dict[str, Any]:
+        """Numbers about the fitted posterior, by family."""
+        return {choice_name(type(f)): summary for f in self._distinct if (summary := f.summary())}

@@ -1,0 +1,36 @@
+"""Inference: drivers that turn a model, a guide and data into a posterior, and what is asked of it."""
+
+from .data import Data, DataError
+from .deep_ensemble import DeepEnsemble
+from .driver import Driver, InferenceError
+from .monitor import Monitor, RunMonitor
+from .nuts import NUTS
+from .objective import OnePassELBO, Terms
+from .optimize import Optimizing
+from .point import MAP, ML
+from .posterior import DrawsPosterior, GuidePosterior, MixturePosterior, Posterior
+from .prediction import ClassPrediction, RealPrediction
+from .svi import SVI
+
+__all__ = [
+    "MAP",
+    "ML",
+    "NUTS",
+    "SVI",
+    "ClassPrediction",
+    "Data",
+    "DataError",
+    "DeepEnsemble",
+    "DrawsPosterior",
+    "Driver",
+    "GuidePosterior",
+    "InferenceError",
+    "MixturePosterior",
+    "Monitor",
+    "OnePassELBO",
+    "Optimizing",
+    "Posterior",
+    "RealPrediction",
+    "RunMonitor",
+    "Terms",
+]

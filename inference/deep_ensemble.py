@@ -1,0 +1,64 @@
+"""Deep ensembles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..models import BayesianModel
+from ..priors.settings import SettingError, check
+from .data import Data
+from .driver import Driver, Families
+from .monitor import Monitor
+from .point import ML
+from .posterior import MixturePosterior, Posterior
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepEnsemble(Driver):
+    r"""The same driver from several starts; predictions are averaged.
+
+    .. math:: p(y \mid x) = \tfrac1M \sum_m p_m(y \mid x)
+
+    Args:
+        member: The driver of every member, default ``ML()``. Member ``m`` starts from a net of its own, with a seed of
+            its own, and with its own ``device`` and ``dtype``.
+        size: Number of members ``M``, at least 1, default 5.
+        device, dtype: Those of the members are used; these must be left at their defaults.
+
+    Raises:
+        SettingError: A setting is out of range.
+
+    Reference:
+        Lakshminarayanan et al., 2017, "Simple and scalable predictive uncertainty estimation using deep ensembles".
+    """
+
+    member: Driver = field(default_factory=ML)
+    size: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, "size", self.size >= 1, "a whole number of at least 1")
+        check(self, "member", not isinstance(self.member, DeepEnsemble), "a driver that is no ensemble itself")
+
+    @property
+    def needs_guide(self) -> bool:
+        return self.member.needs_guide
+
+    def refusal(self, model: BayesianModel) -> str | None:
+        return self.member.refusal(model)
+
+    def check(self, model: BayesianModel, guide: Families | None) -> None:
+        super().check(model, guide)
+        if guide is not None and hasattr(guide, "model"):
+            raise SettingError("guide", type(guide).__name__, "a family, or a map of families: every member makes its own")
+
+    def _run(
+        self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor
+    ) -> Posterior:
+        members = []
+        for index in range(self.size):
+            # far apart, so that the ensembles of neighbouring seeds share no member
+            own = seed * 1_000_003 + index
+            with monitor.labelled(member=index):
+                members.append(self.member.run(model.reinitialized(own), guide, data, own, monitor))
+        return MixturePosterior(members, {"members": [member.info for member in members]})

@@ -1,0 +1,140 @@
+"""What a driver is: it turns a model, a guide and data into a posterior."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pyro import poutine
+
+from ..guides import Family, Guide
+from ..models import BayesianModel
+from ..models.lifting import eval_mode
+from ..priors.settings import SettingError, check, check_option
+from .data import Data, DataError, take
+from .monitor import Monitor
+from .posterior import Posterior
+
+Families = Family | Mapping[str, Family] | Guide
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class InferenceError(RuntimeError):
+    """Inference could not go on.
+
+    Args:
+        message: Where and why.
+        posterior: The last good state, or None when there is none.
+    """
+
+    def __init__(self, message: str, posterior: Posterior | None = None):
+        super().__init__(message)
+        self.posterior = posterior
+
+
+@dataclass(frozen=True, kw_only=True)
+class Driver(ABC):
+    """Inference, with its settings.
+
+    Args:
+        device: A torch device, default ``cpu``.
+        dtype: ``float32`` (default) or ``float64``, for parameters and data.
+
+    Raises:
+        SettingError: A setting is out of range.
+    """
+
+    device: str = "cpu"
+    dtype: Literal["float32", "float64"] = "float32"
+
+    def __post_init__(self) -> None:
+        check_option(self, "dtype", DTYPES)
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            check(self, "device", False, f"a torch device of this machine, such as cpu ({reason})")
+
+    @property
+    def needs_guide(self) -> bool:
+        """Whether the driver fits a guide that it is given; others refuse one."""
+        return False
+
+    def refusal(self, model: BayesianModel) -> str | None:
+        """Why this driver cannot work with a model, or None when it can; asked before any work is done."""
+        return None
+
+    def run(
+        self,
+        model: BayesianModel,
+        guide: Families | None,
+        data: Data,
+        seed: int = 0,
+        monitor: Monitor | None = None,
+    ) -> Posterior:
+        """Find the posterior.
+
+        Args:
+            model: The model; it is copied.
+            guide: For drivers that fit one: a `Family`, a map from globs to families (recipes, from which a new guide is
+                made), or a `Guide`, which is trained in place. None for the others.
+            data: Training and validation data.
+            seed: Of everything random; the global random state is left as it was.
+            monitor: Receives progress, history and checkpoints; default one that keeps the history.
+
+        Returns:
+            The posterior.
+
+        Raises:
+            SettingError: The driver cannot work with this model or guide.
+            InferenceError: A number became NaN or infinite; the error holds the last good posterior.
+        """
+        self.check(model, guide)
+        if isinstance(guide, Guide):
+            model = guide.model
+        device, dtype = torch.device(self.device), DTYPES[self.dtype]
+        if not isinstance(guide, Guide):
+            model = copy_to(model, device, dtype)
+        data = data.to(device, dtype)
+        check_observations(model, data)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self._run(model, guide, data, seed, monitor or Monitor())
+
+    def check(self, model: BayesianModel, guide: Families | None) -> None:
+        """Raise a `SettingError` when this driver cannot work with this model or guide."""
+        name = type(self).__name__
+        if self.needs_guide and guide is None:
+            raise SettingError("guide", None, f"a guide: {name} fits one")
+        if not self.needs_guide and guide is not None:
+            raise SettingError("guide", type(guide).__name__, f"none: {name} would ignore it")
+        if reason := self.refusal(model):
+            raise SettingError("driver", name, reason)
+
+    @abstractmethod
+    def _run(
+        self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor
+    ) -> Posterior:
+        """`run` with everything checked, seeded, and in its place; ``model`` is a copy of the driver's own."""
+
+
+def copy_to(model: BayesianModel, device: torch.device, dtype: torch.dtype) -> BayesianModel:
+    """A copy of a model on a device, in a dtype."""
+    return copy.deepcopy(model).to(device=device, dtype=dtype)
+
+
+def check_observations(model: BayesianModel, data: Data) -> None:
+    """Raise a `DataError` when observations do not fit what the net returns."""
+    for name, x, y in (("train", data.x, data.y), ("validation", data.x_validation, data.y_validation)):
+        if x is None or y is None:
+            continue
+        with torch.no_grad(), poutine.block(), torch.random.fork_rng(devices=[]), eval_mode(model):
+            outputs = model(take(x, slice(0, 1)))
+        try:
+            model.likelihood.check(outputs.expand(len(y), *outputs.shape[1:]), y)
+        except ValueError as error:
+            raise DataError(f"{name} {error}") from None

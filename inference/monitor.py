@@ -1,0 +1,94 @@
+"""What a running driver tells the outside: progress, history, checkpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Monitor:
+    """Receives what a driver has to say; this one only keeps the history.
+
+    Attributes:
+        history: One record a validated epoch or sampled draw, as plain data.
+    """
+
+    def __init__(self) -> None:
+        self.history: list[dict[str, Any]] = []
+        self.labels: dict[str, Any] = {}
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[None]:
+        """A part of the work with ``total`` steps."""
+        yield
+
+    def step(self, text: str = "", advance: int = 1) -> None:
+        """Some steps of the present stage are done; ``text`` says how it stands."""
+
+    def record(self, entry: dict[str, Any]) -> None:
+        """Add to the history."""
+        self.history.append({**self.labels, **entry})
+
+    @contextmanager
+    def labelled(self, **labels: Any) -> Iterator[Monitor]:
+        """Mark every record made inside, as with the member of an ensemble."""
+        before = self.labels
+        self.labels = {**before, **labels}
+        try:
+            yield self
+        finally:
+            self.labels = before
+
+
+class RunMonitor(Monitor):
+    """Writes the history to a file as it comes, and shows a progress bar.
+
+    Args:
+        history: Where to write one JSON object a line, or None.
+        console: Where to show the bar, or None for no bar.
+    """
+
+    def __init__(self, history: Path | None = None, console: Console | None = None):
+        super().__init__()
+        self.path = history
+        self.console = console
+        self.progress: Progress | None = None
+        self.task: Any = None
+        if history is not None:
+            history.parent.mkdir(parents=True, exist_ok=True)
+            history.write_text("", encoding="utf-8")
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[None]:
+        if self.console is None:
+            yield
+            return
+        label = " ".join([*(f"{key} {value}" for key, value in self.labels.items()), name])
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}"),
+        )
+        with Progress(*columns, console=self.console, refresh_per_second=4) as self.progress:
+            self.task = self.progress.add_task(label, total=total, text="")
+            yield
+        self.progress = None
+
+    def step(self, text: str = "", advance: int = 1) -> None:
+        if self.progress is not None:
+            self.progress.update(self.task, advance=advance, **({"text": text} if text else {}))
+
+    def record(self, entry: dict[str, Any]) -> None:
+        super().record(entry)
+        if self.path is not None:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(self.history[-1]) + "\n")

@@ -1,0 +1,157 @@
+"""The no-U-turn sampler, by Pyro's kernel."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import MCMC
+from pyro.infer import NUTS as PyroNUTS
+from pyro.infer.autoguide.initialization import init_to_value
+from pyro.ops.stats import effective_sample_size, split_gelman_rubin
+from torch import Tensor
+
+from ..models import BayesianModel
+from ..priors.settings import check, check_positive
+from .data import Data
+from .driver import Driver, Families, InferenceError
+from .monitor import Monitor
+from .posterior import DrawsPosterior, Posterior
+
+
+@dataclass(frozen=True, kw_only=True)
+class NUTS(Driver):
+    r"""Draws from the exact posterior by the no-U-turn sampler with Pyro's kernel, on all data at once.
+
+    .. math:: w_s \sim p(w \mid y) \propto p(y \mid w)\, p(w)
+
+    Chains run one after another in this process, each from a net of its own.
+
+    Args:
+        num_samples: Draws kept from each chain, default 200.
+        warmup_steps: Steps of adaptation before them, default 200.
+        chains: Default 1.
+        target_accept: Acceptance that the step size is adapted to, between 0 and 1, default 0.8.
+        max_tree_depth: Default 8: trajectories of at most 255 steps.
+        device, dtype: See `Driver`.
+
+    Raises:
+        SettingError: A setting is out of range.
+
+    Reference:
+        Hoffman and Gelman, 2014, "The no-U-turn sampler"; `pyro.infer.NUTS`.
+    """
+
+    num_samples: int = 200
+    warmup_steps: int = 200
+    chains: int = 1
+    target_accept: float = 0.8
+    max_tree_depth: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "num_samples", "warmup_steps", "chains", "max_tree_depth")
+        check(self, "target_accept", 0 < self.target_accept < 1, "a number between 0 and 1")
+
+    def refusal(self, model: BayesianModel) -> str | None:
+        if model.rows:
+            return f"a driver for attention rows, such as svi: nuts does not sample {model.rows[0]}"
+        if model.learned:
+            return f"priors on all parameters: nuts cannot learn {next(iter(model.learned))} (fixed would leave it as it is)"
+        if not model.sites:
+            return "a model with at least one random site"
+        return None
+
+    def _run(
+        self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor
+    ) -> Posterior:
+        started, chains, divergences, accepted = time.perf_counter(), [], 0, []
+        for chain in range(self.chains):
+            own = seed * 1_000_003 + chain
+            start = model if chain == 0 else model.reinitialized(own)
+            torch.manual_seed(own)
+            with monitor.labelled(**({"chain": chain} if self.chains > 1 else {})):
+                draws, diagnostics = self._chain(model, start.initial_values(), data, monitor)
+            chains.append(draws)
+            divergences += sum(len(found) for found in diagnostics["divergences"].values())
+            accepted += list(diagnostics["acceptance rate"].values())
+        stacked = {name: torch.stack([draws[name] for draws in chains]) for name in chains[0]}
+        log_likelihood = self._log_likelihood(model, stacked, data)
+        info = {
+            "seconds": round(time.perf_counter() - started, 2),
+            "chains": self.chains,
+            "divergences": divergences,
+            "acceptance": sum(accepted) / len(accepted),
+            "log_likelihood": {
+                "mean": float(log_likelihood.mean()),
+                "sd": float(log_likelihood.std()),
+                **_convergence(log_likelihood),
+            },
+        }
+        return DrawsPosterior(model, {name: values.flatten(0, 1) for name, values in stacked.items()}, info)
+
+    def _chain(
+        self, model: BayesianModel, start: Mapping[str, Tensor], data: Data, monitor: Monitor
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        total = self.num_samples + self.warmup_steps
+
+        def hook(kernel: PyroNUTS, draws: Any, stage: str, index: int) -> None:
+            if not kernel._potential_energy_last == kernel._potential_energy_last:
+                raise InferenceError(f"{stage} {index + 1}: the potential energy is NaN")
+            state = f"{stage.lower()}  step {kernel.step_size:.2e}  accept {kernel._mean_accept_prob:.2f}"
+            monitor.step(f"{state}  divergences {len(kernel._divergences)}")
+            monitor.record(
+                {
+                    "draw": index + 1,
+                    "stage": stage.lower(),
+                    "log_joint": -float(kernel._potential_energy_last),
+                    "step_size": float(kernel.step_size),
+                    "acceptance": float(kernel._mean_accept_prob),
+                }
+            )
+
+        kernel = PyroNUTS(
+            model,
+            target_accept_prob=self.target_accept,
+            max_tree_depth=self.max_tree_depth,
+            init_strategy=init_to_value(values=dict(start)),
+        )
+        mcmc = MCMC(
+            kernel,
+            num_samples=self.num_samples,
+            warmup_steps=self.warmup_steps,
+            hook_fn=hook,
+            disable_progbar=True,
+        )
+        with monitor.stage("sampling", total), pyro.validation_enabled(False):
+            mcmc.run(data.x, data.y)
+        return mcmc.get_samples(), mcmc.diagnostics()
+
+    @staticmethod
+    def _log_likelihood(model: BayesianModel, stacked: dict[str, Tensor], data: Data) -> Tensor:
+        """Log-likelihood of all data at every draw, ``[chains, draws]``."""
+        values = []
+        chains, draws = next(iter(stacked.values())).shape[:2]
+        for index in range(chains * draws):
+            one = {name: v[index // draws, index % draws] for name, v in stacked.items()}
+            with torch.no_grad(), pyro.poutine.block(), pyro.poutine.trace() as tracer:
+                pyro.poutine.condition(model, data=one)(data.x, data.y)
+            site = tracer.trace.nodes["obs"]
+            values.append(site["fn"].log_prob(site["value"]).sum())
+        return torch.stack(values).view(chains, draws)
+
+
+def _convergence(values: Tensor) -> dict[str, float]:
+    """Effective sample size and split R-hat of ``[chains, draws]``."""
+    if values.shape[1] < 4:
+        return {}
+    return {
+        "effective_samples": float(effective_sample_size(values)),
+        "r_hat": float(split_gelman_rubin(values)),
+    }
+
+

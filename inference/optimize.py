@@ -1,0 +1,222 @@
+"""Gradient descent on a guide's objective: the loop that SVI, MAP and ML share."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from ..guides import Guide
+from ..guides.guide import is_latent
+from ..priors.settings import check, check_option, check_positive
+from . import metrics
+from .data import Data, Inputs
+from .driver import Driver, InferenceError
+from .monitor import Monitor
+from .objective import OnePassELBO, Terms
+from .posterior import GuidePosterior
+from .prediction import ClassPrediction, Prediction
+
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+
+
+def validation_nll(prediction: Prediction, y: Tensor) -> float:
+    """Mean negative log-likelihood of observations under a prediction, in nats an example (a token, a value vector)."""
+    if isinstance(prediction, ClassPrediction):
+        seen = y.cpu().flatten() >= 0
+        flat = prediction.probabilities.flatten(0, -2)[seen]
+        return float(metrics.negative_log_likelihood(flat, y.cpu().flatten()[seen]))
+    return float(-prediction.log_density(y.cpu().double()).mean())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizing(Driver):
+    """A driver that descends a gradient in minibatches.
+
+    Args:
+        epochs: Passes over the data, default 60.
+        batch_size: Examples a step, default 128.
+        learning_rate: At the start, above 0, default 3e-3.
+        optimizer: ``adam`` (default), ``adamw`` or ``sgd``.
+        schedule: ``cosine`` (default; to zero at the end), ``linear`` or ``constant``.
+        warmup: Share of the steps during which the learning rate grows from zero, 0 to 1, default 0.05.
+        clip_norm: Largest norm of the gradient of the loss per example, or None (default) for no clipping.
+        validate_every: Epochs between looks at the validation data, default 1.
+        validation_samples: Draws for that look, default 8; a point estimate takes one.
+        keep: ``best`` (default): the state with the lowest validation NLL; ``last``: the final one. Without validation
+            data the final one is kept.
+        device, dtype: See `Driver`.
+    """
+
+    epochs: int = 60
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: float = 0.05
+    clip_norm: float | None = None
+    validate_every: int = 1
+    validation_samples: int = 8
+    keep: Literal["best", "last"] = "best"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "epochs", "batch_size", "learning_rate", "validate_every", "validation_samples")
+        check_option(self, "optimizer", OPTIMIZERS)
+        check_option(self, "schedule", ("cosine", "linear", "constant"))
+        check_option(self, "keep", ("best", "last"))
+        check(self, "warmup", 0 <= self.warmup < 1, "a share of the steps, at least 0 and below 1")
+        check(self, "clip_norm", self.clip_norm is None or self.clip_norm > 0, "a number above 0, or null")
+
+    def rate(self, progress: float) -> float:
+        """The learning rate's factor when a share ``progress`` of the steps is done."""
+        if progress < self.warmup:
+            return progress / self.warmup
+        done = (progress - self.warmup) / (1 - self.warmup)
+        return {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "constant": 1.0}[self.schedule]
+
+
+class Fit:
+    """One optimisation of a guide and of the model's learned parameters.
+
+    Args:
+        settings: The driver.
+        guide: The guide, with its model.
+        data: The data, on the model's device.
+        objective: The bound and its temperature.
+        beta: The weight of the KL when a share of the steps is done.
+        full_from: The share of the steps from which ``beta`` is what it stays; only then can a state be the best.
+    """
+
+    def __init__(
+        self,
+        settings: Optimizing,
+        guide: Guide,
+        data: Data,
+        objective: OnePassELBO,
+        beta: Callable[[float], float] = lambda progress: 1.0,
+        full_from: float = 0.0,
+    ):
+        self.settings, self.model, self.guide, self.data = settings, guide.model, guide, data
+        self.objective, self.beta, self.full_from = objective, beta, full_from
+        self.posterior = GuidePosterior(self.model, guide, data.example())
+        self.parameters = {
+            **{f"guide.{name}": p for name, p in guide.named_parameters()},
+            **{f"model.{name}": p for name, p in self.model.learned.items()},
+        }
+        self.optimizer = OPTIMIZERS[settings.optimizer](self.parameters.values(), lr=settings.learning_rate)
+        self.best: dict[str, Tensor] | None = None
+        self.best_nll, self.best_epoch = math.inf, 0
+
+    def run(self, seed: int, monitor: Monitor) -> GuidePosterior:
+        """Optimise; return the posterior in the state that the settings ask to keep."""
+        settings, started = self.settings, time.perf_counter()
+        generator = torch.Generator().manual_seed(seed)
+        steps = settings.epochs * math.ceil(len(self.data) / settings.batch_size)
+        done, text = 0, ""
+        self.model.train()
+        with monitor.stage("training", steps), pyro.validation_enabled(False):
+            for epoch in range(1, settings.epochs + 1):
+                sums = dict.fromkeys(("elbo", "log_likelihood", "kl", "row_kl"), 0.0)
+                for index, x, y in self.data.batches(settings.batch_size, generator):
+                    progress = done / steps
+                    for group in self.optimizer.param_groups:
+                        group["lr"] = settings.learning_rate * settings.rate((done + 1) / (steps + 1))
+                    parts = self.step(index, x, y, self.beta(progress), f"epoch {epoch}, step {done + 1}")
+                    for name, value in parts.items():
+                        sums[name] += value * len(y) / len(self.data)
+                    done += 1
+                    monitor.step(text)
+                entry: dict[str, Any] = {"epoch": epoch, **sums, "beta": self.beta(progress)}
+                if epoch % settings.validate_every == 0 or epoch == settings.epochs:
+                    entry["validation_nll"] = self.validate(epoch, progress >= self.full_from)
+                monitor.record({**entry, "seconds": round(time.perf_counter() - started, 3)})
+                text = self.text(entry)
+            monitor.step(text, advance=0)
+        return self.finish(time.perf_counter() - started)
+
+    def step(self, index: Tensor, x: Inputs, y: Tensor, beta: float, when: str) -> dict[str, float]:
+        """One step on one minibatch; returns the parts of the bound."""
+        self.optimizer.zero_grad(set_to_none=True)
+        terms = self.objective.terms(self.guide, x, y, len(self.data))
+        loss = self.objective.loss_of(terms, beta) / len(self.data)
+        if not math.isfinite(loss.item()):
+            raise InferenceError(f"{when}: the loss is {loss.item()}; {self.where(terms, index)}", self.finish())
+        loss.backward()
+        gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
+        norm = nn.utils.get_total_norm(gradients.values())
+        if not math.isfinite(norm.item()):
+            bad = next((name for name, g in gradients.items() if not torch.isfinite(g).all()), "the norm of all")
+            raise InferenceError(
+                f"{when}: the gradient is not finite, first at {bad}, although the loss is {loss.item():.6g}", self.finish()
+            )
+        if self.settings.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(self.parameters.values(), self.settings.clip_norm, norm)
+        self.optimizer.step()
+        return terms.item()
+
+    def where(self, terms: Terms, index: Tensor) -> str:
+        """Which part of the bound is not finite, and where in the data or the parameters it starts."""
+        parts = {"log-likelihood": terms.log_likelihood, "KL of the weights": terms.kl, "KL of the rows": terms.local_kl}
+        bad = [name for name, value in parts.items() if not torch.isfinite(value)]
+        found = "not finite: " + ", ".join(bad) if bad else "every part of it is finite: their sum overflows"
+        sick = [name for name, p in self.parameters.items() if not torch.isfinite(p).all()]
+        if sick:
+            return f"{found}; parameters that are not finite: {', '.join(sick[:4])}"
+        for name, site in self.guide.trace.nodes.items():
+            if site["type"] != "sample" or not isinstance(site["value"], Tensor) or name not in self._names():
+                continue
+            values = site["value"] if is_latent(site) else site["fn"].log_prob(site["value"])
+            if torch.isfinite(values).all():
+                continue
+            if is_latent(site):
+                return f"{found}; first at a draw of {name}"
+            wrong = (~torch.isfinite(values)).reshape(-1, len(index)).any(0).nonzero().flatten()
+            examples = ", ".join(str(int(index[i])) for i in wrong[:5])
+            return f"{found}; first in the log-likelihood of {len(wrong)} of {len(index)} examples (training rows {examples})"
+        return found
+
+    def _names(self) -> set[str]:
+        return {*self.guide.sites, "obs"}
+
+    def validate(self, epoch: int, eligible: bool) -> float | None:
+        """Validation NLL of the present state, which is kept when it is eligible and the best."""
+        data = self.data
+        if data.x_validation is None or data.y_validation is None:
+            return None
+        prediction = self.posterior.predict(data.x_validation, self.settings.validation_samples)
+        nll = validation_nll(prediction, data.y_validation)
+        self.model.train()
+        if eligible and nll < self.best_nll:
+            self.best_nll, self.best_epoch = nll, epoch
+            if self.settings.keep == "best":
+                self.best = {name: p.detach().clone() for name, p in self.parameters.items()}
+        return nll
+
+    def text(self, entry: dict[str, Any]) -> str:
+        """An epoch in one line, per example, for the progress bar."""
+        per = {key: entry[key] / len(self.data) for key in ("elbo", "log_likelihood", "kl", "row_kl")}
+        text = f"ELBO {per['elbo']:.3g}  lik {per['log_likelihood']:.3g}  KL {per['kl'] + per['row_kl']:.3g}"
+        nll = entry.get("validation_nll")
+        return text if nll is None else f"{text}  val NLL {nll:.3f}"
+
+    def finish(self, seconds: float | None = None) -> GuidePosterior:
+        """The posterior in the best state, or in the present one when no state was kept."""
+        if self.best is not None:
+            with torch.no_grad():
+                for name, value in self.best.items():
+                    self.parameters[name].copy_(value)
+        self.model.eval()
+        info: dict[str, Any] = {"kept": "last" if self.best is None else f"best (epoch {self.best_epoch})"}
+        if self.best_epoch:
+            info["best_epoch"], info["best_validation_nll"] = self.best_epoch, self.best_nll
+        if seconds is not None:
+            info["seconds"] = round(seconds, 2)
+        self.posterior.info.update(info, guide=self.guide.summary())
+        return self.posterior

@@ -1,0 +1,55 @@
+"""Point estimates: maximum likelihood and maximum a posteriori."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..guides import Delta, Guide
+from ..models import BayesianModel
+from .data import Data
+from .driver import Families
+from .monitor import Monitor
+from .objective import OnePassELBO
+from .optimize import Fit, Optimizing
+from .posterior import Posterior
+
+
+@dataclass(frozen=True, kw_only=True)
+class MAP(Optimizing):
+    r"""The maximum a posteriori of all sites.
+
+    .. math:: \hat w = \arg\max_w \log p(y \mid w) + \log p(w)
+
+    Args:
+        epochs, batch_size, learning_rate, optimizer, schedule, warmup, clip_norm: See `Optimizing`.
+        validate_every, validation_samples, keep: See `Optimizing`.
+        device, dtype: See `Driver`.
+    """
+
+    prior_weight = 1.0
+
+    def refusal(self, model: BayesianModel) -> str | None:
+        if model.rows:
+            return f"svi with a row family such as dirichlet_rows: {model.rows[0]} has no point estimate"
+        return None
+
+    def _run(
+        self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor
+    ) -> Posterior:
+        built = Guide(model, Delta(), data.example())
+        return Fit(self, built, data, OnePassELBO(), lambda progress: self.prior_weight).run(seed, monitor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ML(MAP):
+    r"""Maximum likelihood: ordinary training, with no prior.
+
+    .. math:: \hat w = \arg\max_w \log p(y \mid w)
+
+    Args:
+        epochs, batch_size, learning_rate, optimizer, schedule, warmup, clip_norm: See `Optimizing`.
+        validate_every, validation_samples, keep: See `Optimizing`.
+        device, dtype: See `Driver`.
+    """
+
+    prior_weight = 0.0

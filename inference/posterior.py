@@ -1,0 +1,341 @@
+"""Posteriors: sets of functions of x, however they are represented."""
+
+from __future__ import annotations
+
+import copy
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from .. import guides
+from ..guides import Delta, Family, Guide
+from ..models import BayesianModel
+from ..models.lifting import eval_mode
+from ..priors import choice_name, settings
+from .data import DataError, Inputs, check_finite, first, move, take
+from .files import read_tensors, replacing, write_json, write_tensors
+from .prediction import Prediction, gathering, slices
+
+FORMAT = 1
+NUM_SAMPLES = 32
+"""Draws for a prediction where the caller does not say: enough for digits to be within noise of 200."""
+MAX_NUMBERS = 2**24
+"""About how many numbers one chunk of draws of the weights may hold."""
+
+
+class Posterior(ABC):
+    """A posterior over the functions that a model can represent.
+
+    Args:
+        model: The model whose sites the posterior is over.
+        info: What a reader should know of how it was found (temperature, best epoch, ...), as plain data.
+    """
+
+    kinds: ClassVar[dict[str, type[Posterior]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        Posterior.kinds[choice_name(cls)] = cls
+
+    def __init__(self, model: BayesianModel, info: Mapping[str, Any] | None = None):
+        self.model = model
+        self.info = dict(info or {})
+
+    @property
+    @abstractmethod
+    def num_samples(self) -> int | None:
+        """How many draws there are; None when as many can be had as are wanted."""
+
+    @abstractmethod
+    def chunks(self, num_samples: int, most: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """Draws of the global sites in chunks: how many (at most ``most``), and their values ``[s, ...]`` by site."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """What `save` writes beside the model."""
+
+    @abstractmethod
+    def structure(self) -> dict[str, Any]:
+        """What `load` needs to know before it reads the tensors, as plain data."""
+
+    @classmethod
+    @abstractmethod
+    def restored(cls, model: BayesianModel, structure: dict[str, Any], tensors: dict[str, Tensor]) -> Posterior:
+        """The posterior again, from what `structure` and `tensors` gave."""
+
+    guide: Guide | None = None
+    """The guide that draws attention rows, if there is one."""
+
+    @property
+    def num_weights(self) -> int:
+        """How many numbers one draw of the weights holds."""
+        return sum(value.numel() for value in self.model.initial_values().values())
+
+    def draw(self, num_samples: int = NUM_SAMPLES, *, seed: int = 0) -> dict[str, Tensor]:
+        """Draw the global sites.
+
+        Args:
+            num_samples: ``S``; a posterior of stored draws gives evenly spaced ones, at most all of them.
+            seed: Of the draws; the same seed gives the same draws. The global random state is left as it was.
+
+        Returns:
+            ``[S, ...]`` by site.
+        """
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(seed)
+            parts = [part for _, part in self.chunks(self._available(num_samples), num_samples)]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def predict(
+        self, x: Inputs, num_samples: int = NUM_SAMPLES, *, seed: int = 0, batch_size: int = 256
+    ) -> Prediction:
+        """Predict by averaging probabilities over draws, in chunks, so that memory stays bounded.
+
+        Args:
+            x: Inputs ``[N, ...]``, a tensor or a tuple of tensors.
+            num_samples: Draws, default 32; a posterior without randomness takes one.
+            seed: Of the draws; the same seed and batch size give the same numbers in any process on one machine.
+            batch_size: Examples that the net sees at once.
+
+        Returns:
+            A `ClassPrediction` or a `RealPrediction`, on the CPU.
+
+        Raises:
+            DataError: ``x`` is empty, or holds NaN or infinity.
+        """
+        if not len(first(x)):
+            raise DataError("x: no examples")
+        check_finite("x", x)
+        gathered = gathering(self.model.likelihood, len(first(x)))
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), pyro.validation_enabled(False):
+            torch.manual_seed(seed)
+            self._predict(x, self._available(num_samples), batch_size, gathered)
+        return gathered.result()
+
+    def _predict(self, x: Inputs, num_samples: int, batch_size: int, gathered: Any) -> None:
+        anchor = next(self.model.parameters())
+        x = move(x, anchor.device, anchor.dtype)
+        most = max(1, min(MAX_NUMBERS // max(self.num_weights, 1), 4096 // min(batch_size, len(first(x))) + 1))
+        with eval_mode(self.model):
+            for size, weights in self.chunks(num_samples, most):
+                for where in slices(len(first(x)), batch_size):
+                    outputs, drawn = self.run(weights, take(x, where), size)
+                    gathered.add(where, outputs, drawn)
+
+    def run(self, weights: dict[str, Tensor], x: Inputs, size: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The net's outputs ``[S, B, ...]`` for these draws, with rows (if any) from the guide, and the lifted draws."""
+        lifted = {name: value.unsqueeze(1) for name, value in weights.items()}  # [S, 1, ...]: the data plate
+        rows = nullcontext() if self.guide is None or not self.model.rows else self.guide.local_only()
+        with poutine.block(), pyro.plate("draws", size, dim=-2), rows:
+            outputs = poutine.condition(self.model, data=lifted)(x)
+        shape = outputs.shape
+        if len(shape) == self._output_dim:
+            outputs = outputs.expand(size, *shape)
+        return outputs, {name: value for name, value in lifted.items() if name in self.model.likelihood.initial_values()}
+
+    @property
+    def _output_dim(self) -> int:
+        return 3 if getattr(self.model.likelihood, "per_token", False) else 2
+
+    def _available(self, num_samples: int) -> int:
+        if num_samples < 1:
+            raise ValueError(f"num_samples = {num_samples}: expected at least 1")
+        return num_samples if self.num_samples is None else min(num_samples, self.num_samples)
+
+    def save(self, path: str | Path) -> None:
+        """Write the posterior as a folder of JSON and safetensors, whole or not at all."""
+        path = Path(path)
+        with replacing(path) as new:
+            self.write(new)
+
+    def write(self, folder: Path) -> None:
+        """Write into a new folder."""
+        folder.mkdir(parents=True)
+        anchor = next(self.model.parameters())
+        content = {"format": FORMAT, "kind": choice_name(type(self)), "dtype": str(anchor.dtype).removeprefix("torch.")}
+        write_json(folder / "posterior.json", {**content, "info": self.info, "structure": self.structure()})
+        state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        write_tensors(folder / "weights.safetensors", {**state, **self.tensors()})
+
+    @staticmethod
+    def load(path: str | Path, model: BayesianModel) -> Posterior:
+        """Read a posterior that `save` wrote.
+
+        Args:
+            path: The folder.
+            model: A model of the same structure (net, prior, likelihood); it is copied.
+
+        Raises:
+            FileNotFoundError: There is no posterior in the folder.
+            ValueError: The folder holds another format, or tensors that do not fit the model.
+        """
+        path = Path(path)
+        content = json.loads((path / "posterior.json").read_text(encoding="utf-8"))
+        if content.get("format") != FORMAT or content.get("kind") not in Posterior.kinds:
+            raise ValueError(
+                f"{path / 'posterior.json'}: format {content.get('format')!r} of kind {content.get('kind')!r}: expected "
+                f"format {FORMAT} of kind {', '.join(Posterior.kinds)}"
+            )
+        tensors = read_tensors(path / "weights.safetensors")
+        model = copy.deepcopy(model).to(getattr(torch, content["dtype"]))
+        state = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            raise ValueError(f"{path / 'weights.safetensors'} does not fit the model: {error}") from None
+        kind = Posterior.kinds[content["kind"]]
+        own = {name: t for name, t in tensors.items() if not name.startswith("model.")}
+        posterior = kind.restored(model, {**content["structure"], "path": path}, own)
+        posterior.info = content["info"]
+        return posterior
+
+
+class GuidePosterior(Posterior):
+    """A posterior represented by a guide.
+
+    Args:
+        model: The model.
+        guide: Its guide.
+        example: Inputs of one or two examples, with which the guide's draws are made.
+        info: See `Posterior`.
+    """
+
+    def __init__(
+        self, model: BayesianModel, guide: Guide, example: tuple[Inputs], info: Mapping[str, Any] | None = None
+    ):
+        super().__init__(model, info)
+        self.guide: Guide = guide
+        self.example = example
+
+    @property
+    def num_samples(self) -> int | None:
+        point = all(isinstance(family, Delta) for family in self.guide.families)
+        return 1 if point and not self.model.rows else None
+
+    def chunks(self, num_samples: int, most: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        for where in slices(num_samples, most):
+            size = where.stop - where.start
+            yield size, self.guide.draw(size, *self.example)
+
+    def tensors(self) -> dict[str, Tensor]:
+        x = self.example[0]
+        inputs = {f"example.{i}": part for i, part in enumerate(x if isinstance(x, tuple) else (x,))}
+        return {**{f"guide.{name}": t for name, t in self.guide.state_dict().items()}, **inputs}
+
+    def structure(self) -> dict[str, Any]:
+        families = list(self.guide.families)
+        return {
+            "families": [{choice_name(type(family)): settings(family)} for family in families],
+            "sites": {name: families.index(self.guide.family_of(name)) for name in self.guide.sites},
+            "tuple": isinstance(self.example[0], tuple),
+        }
+
+    @classmethod
+    def restored(cls, model: BayesianModel, structure: dict[str, Any], tensors: dict[str, Tensor]) -> Posterior:
+        families = [_family(*next(iter(choice.items()))) for choice in structure["families"]]
+        parts = tuple(tensors[key] for key in sorted(k for k in tensors if k.startswith("example.")))
+        example = (parts if structure["tuple"] else parts[0],)
+        guide = Guide(model, {glob_of(name): families[i] for name, i in structure["sites"].items()}, example)
+        state = {name.removeprefix("guide."): t for name, t in tensors.items() if name.startswith("guide.")}
+        guide.load_state_dict(state)
+        return cls(model, guide, example)
+
+
+def glob_of(name: str) -> str:
+    """The glob that matches this name alone."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+def _family(name: str, given: dict[str, Any]) -> Family:
+    known = {choice_name(kind): kind for kind in vars(guides).values() if isinstance(kind, type)}
+    if name not in known:
+        raise ValueError(f"guide family {name!r}: expected one of {', '.join(known)}")
+    return known[name](**given)
+
+
+class DrawsPosterior(Posterior):
+    """A posterior represented by draws, as samplers give them.
+
+    Args:
+        model: The model.
+        draws: ``[S, ...]`` by site.
+        info: See `Posterior`.
+    """
+
+    def __init__(self, model: BayesianModel, draws: dict[str, Tensor], info: Mapping[str, Any] | None = None):
+        super().__init__(model, info)
+        self.draws = draws
+
+    @property
+    def num_samples(self) -> int | None:
+        return len(next(iter(self.draws.values())))
+
+    def chunks(self, num_samples: int, most: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        total = self.num_samples
+        assert total is not None
+        kept = torch.linspace(0, total - 1, num_samples).round().long()
+        for index in kept.split(most):
+            yield len(index), {name: values[index] for name, values in self.draws.items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {f"draws.{name}": values for name, values in self.draws.items()}
+
+    def structure(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def restored(cls, model: BayesianModel, structure: dict[str, Any], tensors: dict[str, Tensor]) -> Posterior:
+        return cls(model, {name.removeprefix("draws."): t for name, t in tensors.items()})
+
+
+class MixturePosterior(Posterior):
+    """An equal mixture of posteriors, as ensembles and several chains give them.
+
+    Args:
+        members: At least one; each has a model of its own.
+        info: See `Posterior`.
+    """
+
+    def __init__(self, members: list[Posterior], info: Mapping[str, Any] | None = None):
+        super().__init__(members[0].model, info)
+        self.members = members
+
+    @property
+    def num_samples(self) -> int | None:
+        counts = [member.num_samples for member in self.members]
+        return None if None in counts else sum(counts)  # type: ignore[arg-type]
+
+    def _each(self, num_samples: int) -> int:
+        return max(1, num_samples // len(self.members))
+
+    def chunks(self, num_samples: int, most: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        for member in self.members:
+            yield from member.chunks(member._available(self._each(num_samples)), most)
+
+    def _predict(self, x: Inputs, num_samples: int, batch_size: int, gathered: Any) -> None:
+        # each member runs its own net: point-estimated weights and rows differ from member to member
+        for member in self.members:
+            member._predict(x, member._available(self._each(num_samples)), batch_size, gathered)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {}
+
+    def structure(self) -> dict[str, Any]:
+        return {"members": len(self.members)}
+
+    def write(self, folder: Path) -> None:
+        super().write(folder)
+        for index, member in enumerate(self.members):
+            member.write(folder / f"member-{index}")
+
+    @classmethod
+    def restored(cls, model: BayesianModel, structure: dict[str, Any], tensors: dict[str, Tensor]) -> Posterior:
+        path = structure["path"]
+        return cls([Posterior.load(path / f"member-{index}", model) for index in range(structure["members"])])

@@ -1,0 +1,75 @@
+"""Stochastic variational inference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..guides import Guide
+from ..models import BayesianModel
+from ..priors.settings import check, check_positive
+from .data import Data
+from .driver import Families
+from .monitor import Monitor
+from .objective import OnePassELBO
+from .optimize import Fit, Optimizing
+from .posterior import Posterior
+
+
+@dataclass(frozen=True, kw_only=True)
+class SVI(Optimizing):
+    r"""Fits a guide by stochastic gradients of the evidence lower bound.
+
+    .. math:: \mathcal L_t = \tfrac NB\, E_q[\log p(y \mid w, A)]
+              + \lambda \beta_t \big(E_q[\log p(w, A)] + T\, H[q]\big), \qquad \beta_t = \min(1, t / t_\text{warm})
+
+    Args:
+        particles: Draws from the guide a step, default 1.
+        temperature: :math:`T > 0`, default 1: the target is :math:`p(w, A \mid y)^{1/T}`.
+        kl_weight: :math:`\lambda \ge 0`, default 1: other values temper the KL alone, and the result is no posterior. Rows
+            have a weight of their own besides, in their prior.
+        kl_warmup: Share of the steps over which :math:`\beta_t` grows from 0 to 1, at least 0 and below 1, default 0. The
+            best state is looked for after it.
+        epochs, batch_size, learning_rate, optimizer, schedule, warmup, clip_norm: See `Optimizing`.
+        validate_every, validation_samples, keep: See `Optimizing`.
+        device, dtype: See `Driver`.
+
+    Raises:
+        SettingError: A setting is out of range.
+
+    Reference:
+        Hoffman et al., 2013; Kingma and Welling, 2014. KL warm-up: Sønderby et al., 2016, Sec. 2.2.
+    """
+
+    particles: int = 1
+    temperature: float = 1.0
+    kl_weight: float = 1.0
+    kl_warmup: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "particles", "temperature")
+        check(self, "kl_weight", self.kl_weight >= 0, "a number of at least 0")
+        check(self, "kl_warmup", 0 <= self.kl_warmup < 1, "a share of the steps, at least 0 and below 1")
+
+    @property
+    def needs_guide(self) -> bool:
+        return True
+
+    def refusal(self, model: BayesianModel) -> str | None:
+        if not model.sites and not model.rows and not model.likelihood.initial_values():
+            return "a model with at least one random site; all parameters are fixed or learned (ml trains them)"
+        return None
+
+    def beta(self, progress: float) -> float:
+        """The weight of the KL when a share ``progress`` of the steps is done."""
+        return self.kl_weight * (1.0 if progress >= self.kl_warmup else progress / self.kl_warmup)
+
+    def _run(
+        self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor
+    ) -> Posterior:
+        assert guide is not None
+        built = guide if isinstance(guide, Guide) else Guide(model, guide, data.example())
+        objective = OnePassELBO(temperature=self.temperature, num_particles=self.particles)
+        posterior = Fit(self, built, data, objective, self.beta, self.kl_warmup).run(seed, monitor)
+        posterior.info["temperature"], posterior.info["kl_weight"] = self.temperature, self.kl_weight
+        return posterior

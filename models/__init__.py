@@ -1,0 +1,27 @@
+"""Models: transformers as Pyro models."""
+
+from .attention import Attention
+from .embeddings import Features, Image, Input, Series, Tokens
+from .lifting import BayesianModel
+from .likelihoods import Categorical, Gaussian, Likelihood
+from .layers import LayerNorm, Linear, linear
+from .transformer import Backbone, Output, Transformer
+
+__all__ = [
+    "Attention",
+    "Backbone",
+    "BayesianModel",
+    "Categorical",
+    "Features",
+    "Gaussian",
+    "Image",
+    "Input",
+    "LayerNorm",
+    "Likelihood",
+    "Linear",
+    "Output",
+    "Series",
+    "Tokens",
+    "Transformer",
+    "linear",
+]

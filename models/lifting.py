@@ -1,0 +1,276 @@
+"""From a net to a Pyro model: its parameters become sample sites."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import pyro
+import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
+from pyro.nn import PyroModule
+from pyro.poutine.runtime import am_i_wrapped
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..priors import PointEstimate, Prior, RowPrior, RowPriorModule, SettingError, Site, assign, choice_name
+from .attention import Attention
+from .likelihoods import Categorical, Likelihood
+from .layers import LayerNorm
+
+AnyPrior = Prior | RowPrior | PointEstimate | Callable[[str, Tensor], Distribution]
+Data = Tensor | tuple[Tensor, ...]
+
+NORMS = (LayerNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+
+
+def weight_sites(net: nn.Module) -> dict[str, Site]:
+    """Every parameter of a net as a `Site`, keyed by name; a tied parameter appears once, under its first owner.
+
+    Parameters of row priors are left out: they are hyperparameters.
+    """
+    owners = dict(net.named_modules())
+    sites = {}
+    for name, value in net.named_parameters():
+        owner = owners[name.rpartition(".")[0]]
+        if isinstance(owner, RowPriorModule):
+            continue
+        weight = value if value.dim() > 1 else getattr(owner, "weight", None)
+        if isinstance(owner, nn.Embedding):
+            fan_in = 1  # a token picks one row
+        else:
+            fan_in = weight[0].numel() if isinstance(weight, Tensor) and weight.dim() > 1 else 1
+        center = 1.0 if isinstance(owner, NORMS) and name.endswith("weight") else 0.0
+        sites[name] = Site(name, value.detach(), fan_in, center)
+    return sites
+
+
+def row_sites(net: nn.Module) -> dict[str, Attention]:
+    """Every attention layer whose rows may be drawn, keyed by the name of its row site."""
+    return {
+        f"{name}.rows" if name else "rows": layer for name, layer in net.named_modules() if isinstance(layer, Attention)
+    }
+
+
+def assign_priors(
+    prior: AnyPrior | Mapping[str, AnyPrior], weights: Iterable[str], rows: Iterable[str]
+) -> tuple[dict[str, AnyPrior], dict[str, RowPrior]]:
+    """Resolve a prior, or a map of globs to priors, for the weights and the attention rows of a net.
+
+    Row priors cover attention rows and other priors cover weights, each by the first of its own patterns that matches.
+    Rows that no row prior covers are computed by softmax; every weight must be covered.
+
+    Returns:
+        The prior of every weight, and that of every layer with random rows.
+
+    Raises:
+        SettingError: A pattern matches nothing, or a weight is covered by none.
+    """
+    weights, rows = list(weights), list(rows)
+    choices = prior if isinstance(prior, Mapping) else {"*": prior}
+    of_rows = {pattern: p for pattern, p in choices.items() if isinstance(p, RowPrior)}
+    of_weights = {pattern: p for pattern, p in choices.items() if not isinstance(p, RowPrior)}
+    if not of_weights:
+        lone = next(iter(of_rows.values()))
+        hint = f"{{'*.rows': {choice_name(type(lone))}, '*': learned}}"
+        raise SettingError("", choice_name(type(lone)), f"a prior over the weights as well, such as {hint}")
+    found_rows = assign({**of_rows, "*": None}, rows, kind="attention layer's rows") if of_rows else {}
+    return (
+        assign(of_weights, weights, kind="weight"),
+        {name: p for name, p in found_rows.items() if p is not None},
+    )
+
+
+class _Scope:
+    """A prefix for parameters in Pyro's store that no other object shares, not even a deep copy of its owner."""
+
+    count = itertools.count()
+
+    def __init__(self) -> None:
+        self.name = f"pyroformer_{next(self.count)}"
+
+    def __deepcopy__(self, memo: dict[int, object]) -> _Scope:
+        return type(self)()
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return type(self), ()
+
+
+class BayesianModel(PyroModule):
+    r"""The Pyro model of a net with random parameters: ``model(x, y=None, num_data=None)``.
+
+    .. math:: w \sim p(w), \qquad y_n \sim p(y_n \mid f_w(x_n)), \; n = 1 \dots N
+
+    Weight sites are drawn first, outside the plate ``data``; the net then runs once inside the plate, whose size is
+    ``num_data`` with the batch as its subsample, so that likelihood and attention rows count ``num_data / B`` times.
+
+    Args:
+        net: Any `torch.nn.Module`; it is copied, never changed.
+        prior: A `Prior`, a `PointEstimate`, a function ``(name, parameter) -> Distribution``, or a map from globs over
+            site names to these and to `RowPrior` s; first match wins. See `assign_priors`.
+        likelihood: A `Likelihood`, default ``Categorical()``.
+
+    Attributes:
+        sites: The weight sites that are drawn, in the order of the net's parameters.
+        rows: The names of the attention-row sites.
+
+    Raises:
+        SettingError: A pattern matches nothing, or a weight is covered by none.
+
+    Returns:
+        When called, the net's output: ``[B, ...]``, or ``[S, B, ...]`` under an outer plate of size ``S``.
+    """
+
+    def __init__(
+        self, net: nn.Module, prior: AnyPrior | Mapping[str, AnyPrior], likelihood: Likelihood | None = None
+    ):
+        super().__init__()
+        net = copy.deepcopy(net)
+        layers, weights = row_sites(net), weight_sites(net)
+        chosen, rows = assign_priors(prior, weights, layers)
+        for name, layer in layers.items():
+            layer.row_site = name
+            if name in rows:
+                layer.set_row_prior(rows[name], name)
+        self.net = net
+        self.likelihood = Categorical() if likelihood is None else copy.deepcopy(likelihood)
+        self.rows = tuple(name for name, layer in layers.items() if layer.row_prior is not None)
+        self.sites = {name: weights[name] for name, p in chosen.items() if not isinstance(p, PointEstimate)}
+        for name, value in net.named_parameters():
+            choice = chosen.get(name)  # None: the parameter of a row prior, which is learned
+            value.requires_grad_(choice.trained if isinstance(choice, PointEstimate) else choice is None)
+        self.chosen = {name: p for name, p in chosen.items() if name in self.sites}
+        self._priors: tuple[object, dict[str, Distribution]] | None = None
+        self._scope = _Scope()
+
+    @property
+    def learned(self) -> dict[str, nn.Parameter]:
+        """The parameters that are trained as numbers, keyed by name: of the net, row priors and likelihood."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def initial_values(self) -> dict[str, Tensor]:
+        """The value in the net of every latent site but the rows: where guides and samplers start."""
+        values = dict(self._modules["net"].named_parameters())
+        return {
+            **{name: values[name].detach().clone() for name in self.sites},
+            **self._modules["likelihood"].initial_values(),
+        }
+
+    def set_initial_values(self, values: Mapping[str, Tensor]) -> None:
+        """Put ``values`` in the place of the net's own values of these sites."""
+        parameters = dict(self._modules["net"].named_parameters())
+        with torch.no_grad():
+            for name, value in values.items():
+                if name in parameters:
+                    parameters[name].copy_(value)
+
+    def reinitialized(self, seed: int) -> BayesianModel:
+        """A copy whose net starts afresh, by every module's ``reset_parameters``, from this seed.
+
+        Raises:
+            ValueError: A module owns parameters and cannot start them.
+        """
+        model = copy.deepcopy(self)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for name, module in model._modules["net"].named_modules():
+                reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+                if reset is not None:
+                    reset()
+                elif next(module.parameters(recurse=False), None) is not None:
+                    raise ValueError(f"{type(module).__name__} at {name!r} has parameters but no reset_parameters()")
+        return model
+
+    def distributions(self) -> dict[str, Distribution]:
+        """The prior of every weight site, on the net's device and in its dtype."""
+        values = dict(self._modules["net"].named_parameters())
+        anchor = next(iter(values.values()), torch.empty(0))
+        key = (anchor.device, anchor.dtype)
+        if self._priors is None or self._priors[0] != key:
+            made = {}
+            for name, site in self.sites.items():
+                choice, value = self.chosen[name], values[name].detach()
+                if isinstance(choice, Prior):
+                    made[name] = choice.distribution(Site(name, value, site.fan_in, site.center))
+                else:
+                    made[name] = self._event(name, choice(name, value), value.shape)
+            self._priors = key, made
+        return self._priors[1]
+
+    @staticmethod
+    def _event(name: str, prior: Distribution, shape: torch.Size) -> Distribution:
+        """A user's prior, widened to one event of the parameter's shape."""
+        if prior.event_shape != shape:
+            prior = prior.expand(shape[: len(shape) - len(prior.event_shape)])
+            prior = prior.to_event(len(prior.batch_shape))
+        if prior.event_shape != shape:
+            raise ValueError(f"the prior of {name} has shape {tuple(prior.event_shape)}: expected {tuple(shape)}")
+        return prior
+
+    def forward(self, x: Data, y: Tensor | None = None, num_data: int | None = None) -> Tensor:
+        net, likelihood = self._modules["net"], self._modules["likelihood"]
+        assert net is not None and likelihood is not None
+        self._tell_pyro()
+        # every weight before the plate: one first read inside it would become one weight per example
+        weights = {name: pyro.sample(name, prior) for name, prior in self.distributions().items()}
+        drawn = likelihood.sites()
+        inputs = x if isinstance(x, tuple) else (x,)
+        batch = len(inputs[0])
+        subsample = torch.arange(batch, device=inputs[0].device)
+        with pyro.plate("data", batch if num_data is None else num_data, subsample=subsample, dim=-1):
+            outputs = call(net, weights, inputs)
+            likelihood(outputs, y, drawn)
+        return outputs
+
+    def _tell_pyro(self) -> None:
+        """Show the learned parameters to Pyro's store, for stock inference; ours optimises them directly."""
+        if am_i_wrapped():
+            for name, parameter in self.named_parameters():
+                if parameter.requires_grad:
+                    pyro.param(f"{self._scope.name}.{name}", parameter)
+
+
+def call(net: nn.Module, weights: Mapping[str, Tensor], inputs: tuple[Tensor, ...]) -> Tensor:
+    """Run a net with these weights in the place of its own.
+
+    Args:
+        net: Any module. One whose class says ``takes_batched_weights = True`` gets weights with sample dimensions as they
+            are; for others they are mapped over with `torch.vmap`.
+        weights: Values by parameter name, ``[*W]``, or ``[S, 1, *W]`` with any number of leading sample dimensions.
+        inputs: The net's positional arguments.
+
+    Returns:
+        The net's output, with the weights' sample dimensions in front.
+
+    Raises:
+        KeyError: A name is not a parameter of the net (torch would ignore it).
+    """
+    own = dict(net.named_parameters())
+    unknown = [name for name in weights if name not in own]
+    if unknown:
+        raise KeyError(f"{unknown[0]} is not a parameter of {type(net).__name__}")
+    lead = max((w.shape[: w.dim() - own[name].dim()] for name, w in weights.items()), key=len, default=torch.Size())
+    if lead.numel() == 1 and len(lead) > 0:
+        weights, lead = {name: w.reshape(own[name].shape) for name, w in weights.items()}, torch.Size()
+    if len(lead) == 1:  # draws without the plate's dimension, as MCMC returns them
+        weights = {name: w.unsqueeze(-own[name].dim() - 1) if w.shape != own[name].shape else w for name, w in weights.items()}
+        lead = torch.Size((*lead, 1))
+    if not len(lead) or getattr(net, "takes_batched_weights", False):
+        return functional_call(net, dict(weights), inputs)
+    samples = lead[:-1]
+    flat = {name: w.expand(lead + own[name].shape).reshape(-1, *own[name].shape) for name, w in weights.items()}
+    outputs = torch.vmap(lambda w: functional_call(net, w, inputs), randomness="different")(flat)
+    return outputs.unflatten(0, samples)
+
+
+@contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Run with a module in evaluation mode, and put back the mode it had."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)

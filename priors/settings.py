@@ -1,0 +1,81 @@
+"""Settings: the keyword arguments that would build an object again.
+
+Every choice a user makes (a prior, a guide family, a driver, a task) is an object whose keyword-only constructor
+arguments are kept as attributes of the same name. This file reads them back and reports bad ones.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any, get_args, get_origin
+
+
+class SettingError(ValueError):
+    """A setting has a value that its owner cannot accept.
+
+    Args:
+        key: The setting's name, dotted when it is nested.
+        value: The value that was given.
+        expected: What would be accepted, in words.
+    """
+
+    def __init__(self, key: str, value: Any, expected: str):
+        self.key, self.value, self.expected = key, value, expected
+        super().__init__(f"{key} = {value!r}: expected {expected}")
+
+    def __reduce__(self) -> tuple[Any, ...]:  # BaseException would rebuild it from the message alone
+        return type(self), (self.key, self.value, self.expected)
+
+    def below(self, owner: str) -> SettingError:
+        """The same error, with its key placed below ``owner``."""
+        return type(self)(f"{owner}.{self.key}" if self.key else owner, self.value, self.expected)
+
+
+def check(owner: object, key: str, accepted: bool, expected: str) -> None:
+    """Raise a `SettingError` about ``owner.key`` unless ``accepted``."""
+    if not accepted:
+        raise SettingError(key, getattr(owner, key), expected)
+
+
+def check_positive(owner: object, *keys: str) -> None:
+    """Each named setting is a finite number above 0."""
+    for key in keys:
+        value = getattr(owner, key)
+        check(owner, key, 0 < value < float("inf"), "a number above 0")
+
+
+def check_option(owner: object, key: str, options: Any) -> None:
+    """A setting is one of ``options`` (a ``Literal`` type or a collection of strings)."""
+    options = get_args(options) if get_origin(options) else tuple(options)
+    check(owner, key, getattr(owner, key) in options, "one of " + ", ".join(map(str, options)))
+
+
+def choice_name(cls: type) -> str:
+    """The snake_case name under which a class is chosen: ``DeepEnsemble`` is ``deep_ensemble``, ``SVI`` is ``svi``."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__)
+    return words.lower()
+
+
+def parameters(cls: type) -> dict[str, inspect.Parameter]:
+    """The settings of a class: the keyword-only arguments of its constructor."""
+    if cls.__init__ is object.__init__:
+        return {}
+    signature = inspect.signature(cls.__init__)
+    return {name: p for name, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+def settings(choice: object) -> dict[str, Any]:
+    """The present values of a choice's settings."""
+    return {name: getattr(choice, name) for name in parameters(type(choice))}
+
+
+def describe(choice: Any) -> Any:
+    """A choice as plain data, ``{name: {setting: value}}``, from which it can be built again."""
+    if choice is None or isinstance(choice, str | int | float | bool):
+        return choice
+    if isinstance(choice, dict):
+        return {str(key): describe(value) for key, value in choice.items()}
+    if isinstance(choice, list | tuple):
+        return [describe(value) for value in choice]
+    return {choice_name(type(choice)): {name: describe(value) for name, value in settings(choice).items()}}

@@ -1,0 +1,5 @@
+"""``python -m pyroformer``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,154 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    name="pyroformer",
+    help="Bayesian transformers in Pyro: name a task, a model, a prior, a guide and a driver; get a posterior.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a setting: prior.normal.scale=0.5")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+
+
+@app.command()
+def run(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file with the keys task, model, prior, guide, driver, seed.")],
+    out: Annotated[Path, typer.Option(help="Folder for the run.")],
+    assignments: Assignments = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads, default all processors.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run one specification and keep the posterior, its metrics and its history in a folder."""
+    import torch
+
+    from .run import finished, fit
+    from .run import load as load_run
+    from .spec import Spec
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    wanted = Spec.from_file(spec, assignments or ())
+    if finished(out, wanted):
+        Console(stderr=True).print(f"{out} holds this run, finished; nothing to do")
+        result = load_run(out)
+    else:
+        result = fit(wanted, out=out, progress=not quiet)
+    Console().print(metrics_table(result.metrics))
+    print(f"run: {out}")
+
+
+@app.command()
+def compare(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name (pyroformer list studies) or YAML file.")],
+    out: Annotated[Path, typer.Option(help="Folder for runs, tables and the report.")],
+    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds a method, default the study's.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes, default one a processor.")] = None,
+    assignments: Assignments = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run several specifications with several seeds, print their table and write a report."""
+    from . import report
+    from .study import REPORT
+    from .study import compare as run_study
+    from .study import read_study
+
+    found = run_study(read_study(study, seeds, tuple(assignments or ())), out=out, jobs=jobs, progress=not quiet)
+    Console().print(report.rich_table(found))
+    print(f"report: {out / REPORT}")
+    if found.failures:
+        raise typer.Exit(1)
+
+
+@app.command(name="list")
+def list_choices(
+    kind: Annotated[str | None, typer.Argument(help="priors, guides, drivers, models, tasks, likelihoods or studies.")] = None,
+) -> None:
+    """List what may be chosen, with settings and defaults."""
+    from .choices import KINDS, SpecError
+    from .priors.globs import near_misses
+    from .study import builtin
+
+    names = {f"{name}s": name for name in KINDS}
+    if kind is not None and kind != "studies" and kind not in names and f"{kind}s" not in names:
+        known = [*names, "studies"]
+        raise SpecError("list", kind, ", ".join(known) + near_misses(kind, known))
+    for plural, name in names.items():
+        if kind in (None, plural, name):
+            print(f"{plural}:")
+            for choice, cls in KINDS[name].classes().items():
+                print(f"  {choice}{signature(cls)}")
+                print(f"      {summary(cls)}")
+    if kind in (None, "studies"):
+        print("studies:")
+        for study in builtin():
+            print(f"  {study}")
+
+
+def signature(cls: type) -> str:
+    """A choice's settings with their defaults, as ``(scale=1.0)``."""
+    from dataclasses import MISSING, fields, is_dataclass
+
+    from .priors import describe
+    from .priors.settings import parameters
+
+    factories = {f.name: f.default_factory for f in fields(cls) if f.default_factory is not MISSING} if is_dataclass(cls) else {}
+    shown = []
+    for name, parameter in parameters(cls).items():
+        default: Any = factories[name]() if name in factories else parameter.default
+        plain = describe(default)
+        shown.append(f"{name}={next(iter(plain)) if isinstance(plain, dict) else plain}")
+    return f"({', '.join(shown)})" if shown else ""
+
+
+def summary(cls: type) -> str:
+    """The first sentence of a class's docstring."""
+    return " ".join((cls.__doc__ or "").split("\n\n")[0].split())
+
+
+def metrics_table(metrics: dict[str, Any]) -> Table:
+    """The metrics of a run, one column a set."""
+    sets = {name: values for name, values in metrics.items() if name != "fit"}
+    table = Table("metric", *sets)
+    for key in dict.fromkeys(key for values in sets.values() for key in values):
+        shown = [f"{values[key]:.4g}" if values.get(key) is not None else "" for values in sets.values()]
+        table.add_row(key.replace("_", " "), *shown)
+    return table
+
+
+def main() -> None:
+    """Run the command line: a user's mistake ends with exit code 2 and a message, without a traceback."""
+    from .choices import SpecError
+    from .inference import DataError, InferenceError
+
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    try:
+        app()
+    except SpecError as error:
+        _fail(f"error: {error}", 2)
+    except DataError as error:
+        _fail(f"error: {error}", 2)
+    except InferenceError as error:
+        _fail("\n".join(["stopped: " + str(error), *getattr(error, "__notes__", [])]), 1)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+
+
+def _fail(message: str, code: int) -> None:
+    print(message, file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,125 @@
+"""The metrics of a posterior on a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .inference import ClassPrediction, Posterior, RealPrediction, metrics
+from .inference.posterior import NUM_SAMPLES
+from .tasks import Split, TaskData
+
+LEVEL = 0.9
+"""Probability of the central interval whose coverage is reported."""
+
+
+def class_metrics(prediction: ClassPrediction, y: Tensor) -> dict[str, float]:
+    """Accuracy, NLL, Brier score, ECE (15 equal-width bins of the top label) and the parts of the entropy, in nats."""
+    seen = y.flatten() >= 0
+    probabilities, labels = prediction.probabilities.flatten(0, -2)[seen], y.flatten()[seen]
+    return {
+        "accuracy": float(metrics.accuracy(probabilities, labels)),
+        "nll": float(metrics.negative_log_likelihood(probabilities, labels)),
+        "brier": float(metrics.brier(probabilities, labels)),
+        "ece": float(metrics.calibration_error(probabilities, labels)),
+        **uncertainty(prediction, seen),
+    }
+
+
+def uncertainty(prediction: ClassPrediction, seen: Tensor | None = None) -> dict[str, float]:
+    """Mean predictive entropy and its parts, in nats."""
+
+    def mean(values: Tensor) -> float:
+        return float((values.flatten() if seen is None else values.flatten()[seen]).mean())
+
+    return {
+        "entropy": mean(prediction.entropy),
+        "expected_entropy": mean(prediction.expected_entropy),
+        "mutual_information": mean(prediction.mutual_information),
+    }
+
+
+def real_metrics(prediction: RealPrediction, y: Tensor) -> dict[str, float]:
+    """RMSE, NLL, coverage of the central 90 % interval, and the mean parts of the predictive sd."""
+    y = y.double()
+    tail = (1 - LEVEL) / 2
+    lower, upper = prediction.quantile(tail), prediction.quantile(1 - tail)
+    return {
+        "rmse": float(metrics.rmse(prediction.mean, y)),
+        "nll": float(-prediction.log_density(y).mean()),
+        "coverage_90": float(metrics.interval_coverage(y, lower, upper)),
+        "sd": float(prediction.sd.mean()),
+        "model_sd": float(prediction.model_variance.sqrt().mean()),
+        "data_sd": float(prediction.data_variance.sqrt().mean()),
+    }
+
+
+def _splits(data: TaskData) -> Iterator[tuple[str, Split]]:
+    if data.validation is not None:
+        yield "validation", data.validation
+    yield "test", data.test
+    yield from data.shifted.items()
+
+
+def evaluate(
+    posterior: Posterior, data: TaskData, *, num_samples: int = NUM_SAMPLES, seed: int = 0
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Predict every set of a task and measure the predictions.
+
+    Args:
+        posterior: What predicts.
+        data: The task's data.
+        num_samples: Draws for a prediction, default 32.
+        seed: Of the draws.
+
+    Returns:
+        The metrics of every set, ``{"test": {"accuracy": ...}, ...}``, where out-of-distribution sets carry their AUROC
+        against the test set by predictive entropy and by mutual information; and the predictions as tensors, by
+        ``set.quantity``.
+    """
+    measured: dict[str, Any] = {}
+    kept: dict[str, Tensor] = {}
+    test: ClassPrediction | None = None
+    for name, split in _splits(data):
+        assert split.y is not None
+        prediction = posterior.predict(split.x, num_samples, seed=seed)
+        if isinstance(prediction, ClassPrediction):
+            measured[name] = class_metrics(prediction, split.y)
+            kept |= _classes(name, prediction) | {f"{name}.labels": split.y}
+            test = prediction if name == "test" else test
+        else:
+            measured[name] = real_metrics(prediction, split.y)
+            kept |= _reals(name, prediction) | {f"{name}.y": split.y}
+            if isinstance(split.x, Tensor) and split.x.dim() == 2 and split.x.shape[1] == 1:
+                kept[f"{name}.x"] = split.x
+    for name, split in data.ood.items():
+        prediction = posterior.predict(split.x, num_samples, seed=seed)
+        if isinstance(prediction, ClassPrediction) and test is not None:
+            scores = {"entropy": lambda p: p.entropy, "mutual_information": lambda p: p.mutual_information}
+            auroc = {
+                f"auroc_{score}": float(metrics.auroc(of(test).flatten(), of(prediction).flatten()))
+                for score, of in scores.items()
+            }
+            measured[name] = {**auroc, **uncertainty(prediction)}
+            kept |= _classes(name, prediction)
+    return measured, kept
+
+
+def _classes(name: str, prediction: ClassPrediction) -> dict[str, Tensor]:
+    return {
+        f"{name}.probabilities": prediction.probabilities.to(torch.float32),
+        f"{name}.expected_entropy": prediction.expected_entropy.to(torch.float32),
+    }
+
+
+def _reals(name: str, prediction: RealPrediction) -> dict[str, Tensor]:
+    tail = (1 - LEVEL) / 2
+    return {
+        f"{name}.mean": prediction.mean,
+        f"{name}.sd": prediction.sd,
+        f"{name}.lower": prediction.quantile(tail),
+        f"{name}.upper": prediction.quantile(1 - tail),
+    }

@@ -1,0 +1,70 @@
+"""What a comparison found: the results of its cells, by method and seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from .inference.metrics import mean_and_standard_error
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One method with one seed.
+
+    Args:
+        method: Its name in the study.
+        seed: The seed.
+        spec: The resolved spec, as plain data.
+        metrics: Measured on every set, ``{"test": {"nll": ...}, ..., "fit": {...}}``.
+        history: One record a validated epoch, or a draw.
+        predictions: By ``set.quantity``, as `evaluate` gives them.
+    """
+
+    method: str
+    seed: int
+    spec: dict[str, Any]
+    metrics: dict[str, Any]
+    history: list[dict[str, Any]]
+    predictions: dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Several methods on one task, each with several seeds.
+
+    Args:
+        title: What is compared.
+        description: Why, in a few sentences.
+        results: One a finished cell, in the order of the study.
+        failures: Cells that did not finish: method, seed and the reason.
+    """
+
+    title: str
+    description: str
+    results: list[Result]
+    failures: list[tuple[str, int, str]] = field(default_factory=list)
+
+    @property
+    def methods(self) -> list[str]:
+        """The names of the methods with results, in the order of the study."""
+        return list(dict.fromkeys(result.method for result in self.results))
+
+    def of(self, method: str) -> list[Result]:
+        """The results of one method, by seed."""
+        return sorted((r for r in self.results if r.method == method), key=lambda r: r.seed)
+
+    def sets(self) -> list[str]:
+        """The sets that metrics were measured on, in order of appearance; ``fit`` is none."""
+        return list(dict.fromkeys(name for r in self.results for name in r.metrics if name != "fit"))
+
+    def summary(self, method: str, group: str, metric: str) -> tuple[float, float] | None:
+        """Mean and standard error over seeds of one metric, or None where the method lacks it."""
+        values = [r.metrics[group][metric] for r in self.of(method) if metric in r.metrics.get(group, {})]
+        values = [float(value) for value in values if value is not None]
+        if not values:
+            return None
+        mean, error = mean_and_standard_error(values)
+        return float(mean), float(error)

@@ -1,0 +1,186 @@
+"""One run: from a spec to a posterior, its metrics, and a folder that holds both."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from . import yamlfile
+from .choices import SpecError
+from .evaluation import evaluate
+from .inference import InferenceError, Posterior, RunMonitor
+from .inference.files import read_tensors, write_json, write_tensors, write_text
+from .spec import Spec
+from .tasks import Arrays, TaskData
+
+SPEC, METRICS, HISTORY, ENVIRONMENT = "spec.yaml", "metrics.json", "history.jsonl", "environment.json"
+PREDICTIONS, POSTERIOR, ARRAYS = "predictions.safetensors", "posterior", "arrays.npz"
+
+
+@dataclass(eq=False)
+class Run:
+    """A finished run.
+
+    Args:
+        spec: What was asked for.
+        posterior: What was found.
+        metrics: Measured on the task's sets: ``{"test": {"accuracy": ...}, ..., "fit": {...}}``.
+        history: One record a validated epoch, or a draw.
+        predictions: What was predicted for every set, by ``set.quantity``.
+        folder: Where it is kept, or None.
+    """
+
+    spec: Spec
+    posterior: Posterior
+    metrics: dict[str, Any]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    predictions: dict[str, Tensor] = field(default_factory=dict)
+    folder: Path | None = None
+
+
+def environment() -> dict[str, Any]:
+    """What the numbers may depend on besides the spec."""
+    from . import __version__
+
+    return {
+        "pyroformer": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "pyro": pyro.__version__,
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "processors": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def fit(spec: Spec, *, out: str | Path | None = None, progress: bool | Console = False) -> Run:
+    """Run a spec.
+
+    Args:
+        spec: What to do.
+        out: Folder to keep the run in, or None (default) to keep it in memory.
+        progress: Show a progress bar, on a console of your own or on the terminal, default False.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        SpecError: The parts of the spec do not fit each other, or the folder holds another run.
+        DataError: The data cannot be learnt from.
+        InferenceError: A number became NaN or infinite. The folder then holds the last good posterior and no metrics.
+    """
+    folder = None if out is None else Path(out)
+    data = spec.task.load()
+    model = spec.build_model(data)
+    guide = spec.build_guide(model, data)
+    learnable = data.data
+    if folder is not None:
+        spec = prepare(folder, spec)
+    console = (Console(stderr=True) if progress else None) if isinstance(progress, bool) else progress
+    monitor = RunMonitor(folder / HISTORY if folder else None, console)
+    try:
+        posterior = spec.driver.run(model, guide, learnable, spec.seed, monitor)
+    except InferenceError as error:
+        if folder is not None and error.posterior is not None:
+            error.posterior.save(folder / POSTERIOR)
+            error.add_note(f"the last good state is in {folder / POSTERIOR}")
+        raise
+    measured, predictions = evaluate(posterior, data, seed=spec.seed)
+    measured["fit"] = posterior.info
+    run = Run(spec, posterior, measured, monitor.history, predictions, folder)
+    if folder is not None:
+        posterior.save(folder / POSTERIOR)
+        write_tensors(folder / PREDICTIONS, predictions)
+        write_json(folder / METRICS, measured)  # last: a folder with metrics is a finished run
+    return run
+
+
+def prepare(folder: Path, spec: Spec) -> Spec:
+    """Make a run's folder and write its spec; returns the spec as it can be read from there.
+
+    Raises:
+        SpecError: The folder holds a run of another spec, or something that is no run.
+    """
+    if folder.is_file():
+        raise SpecError("--out", str(folder), "a folder; this is a file")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / SPEC).is_file():
+            raise SpecError("--out", str(folder), "a new or empty folder, or one with a run; this holds something else")
+        if yamlfile.read(folder / SPEC) != _stored(spec, folder):
+            raise SpecError("--out", str(folder), "a new folder; this one holds a run of another spec")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / METRICS).unlink(missing_ok=True)
+        if isinstance(spec.task, Arrays) and spec.task.file is None:
+            spec = spec.model_copy(update={"task": spec.task.write(folder / ARRAYS)})
+        write_text(folder / SPEC, yamlfile.dump(_stored(spec, folder)))
+        write_json(folder / ENVIRONMENT, environment())
+    except OSError as error:
+        raise SpecError("--out", str(folder), f"a folder that can be written to ({error.strerror})") from None
+    return spec
+
+
+def _stored(spec: Spec, folder: Path) -> dict[str, Any]:
+    """The spec as its folder holds it, where arrays of its own are named without the folder."""
+    content = spec.to_dict()
+    if isinstance(spec.task, Arrays) and spec.task.file in (None, str(folder / ARRAYS)):
+        content["task"] = {"arrays": {"file": ARRAYS}}
+    return content
+
+
+def finished(folder: Path, spec: Spec) -> bool:
+    """Whether a folder holds a finished run of this spec."""
+    return (folder / METRICS).is_file() and (folder / SPEC).is_file() and yamlfile.read(folder / SPEC) == _stored(spec, folder)
+
+
+def load(folder: str | Path, *, net: nn.Module | None = None) -> Run:
+    """Read a run from its folder.
+
+    Args:
+        folder: Where `fit` or ``pyroformer run`` kept it.
+        net: A net of the run's structure, for runs whose model was a `torch.nn.Module` of the user's own.
+
+    Raises:
+        SpecError: There is no finished run in the folder, or it needs ``net``.
+    """
+    folder = Path(folder)
+    if not (folder / SPEC).is_file():
+        raise SpecError(str(folder), "no spec.yaml", "the folder of a run")
+    if not (folder / POSTERIOR / "posterior.json").is_file():
+        raise SpecError(str(folder), "no posterior", "the folder of a finished run; this one was stopped before its end")
+    content = yamlfile.read(folder / SPEC)
+    if content["task"] == {"arrays": {"file": ARRAYS}}:
+        content["task"] = {"arrays": {"file": str(folder / ARRAYS)}}
+    if "module" in content["model"]:
+        if net is None:
+            raise SpecError("net", None, f"a net of the class {content['model']['module']}, as the run had")
+        content["model"] = net
+    spec = Spec(**content)
+    data: TaskData = spec.task.load()
+    posterior = Posterior.load(folder / POSTERIOR, spec.build_model(data))
+    return Run(
+        spec,
+        posterior,
+        _read_json(folder / METRICS),
+        [json.loads(line) for line in (folder / HISTORY).read_text(encoding="utf-8").splitlines()],
+        read_tensors(folder / PREDICTIONS) if (folder / PREDICTIONS).is_file() else {},
+        folder,
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+

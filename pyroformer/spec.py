@@ -1,0 +1,140 @@
+"""The specification of a run: task, model, prior, guide, driver and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from . import yamlfile
+from .choices import DRIVERS, GUIDES, MODELS, PRIORS, TASKS, Recipe, SpecError, build, plain
+from .guides import DirichletRows, Family, Guide, MeanField
+from .inference import Driver
+from .models import BayesianModel
+from .priors import SettingError
+from .priors.globs import near_misses
+from .tasks import Task, TaskData
+
+KEYS = ("task", "model", "prior", "guide", "driver", "seed")
+
+
+class Spec(BaseModel):
+    """What a run does, each part a choice: ``name``, ``{name: {setting: value}}`` or an object.
+
+    Args:
+        task: The data; the only part without a default.
+        model: The net, default ``transformer``; from Python also any `torch.nn.Module`.
+        prior: A prior, or a map from globs over parameter names to priors, default ``normal``.
+        guide: A guide family or a map of them; default ``mean_field`` for weights and ``dirichlet_rows`` for attention
+            rows where the driver fits a guide, else none.
+        driver: Default ``svi``.
+        seed: Of the net's start, of training and of the draws, default 0.
+
+    Raises:
+        SpecError: A part is not acceptable.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", frozen=True)
+
+    task: Any
+    model: Any = "transformer"
+    prior: Any = "normal"
+    guide: Any = None
+    driver: Any = "svi"
+    seed: int = 0
+
+    def __init__(self, **given: Any):
+        super().__init__(**given)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, given: Any) -> dict[str, Any]:
+        if not isinstance(given, Mapping):
+            raise SpecError("spec", given, "a mapping with the keys " + ", ".join(KEYS))
+        for key in given:
+            if key not in KEYS:
+                accepted = "the keys " + ", ".join(KEYS) + near_misses(str(key), KEYS)
+                raise SpecError(str(key), given[key], accepted)
+        if given.get("task") is None:
+            raise SpecError("task", None, f"a task among {', '.join(TASKS.classes())}")
+        seed = given.get("seed", 0)
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+            raise SpecError("seed", seed, "a whole number from 0 to 4294967295")
+        kinds = {"task": TASKS, "model": MODELS, "prior": PRIORS, "guide": GUIDES, "driver": DRIVERS}
+        defaults = {"model": "transformer", "prior": "normal", "driver": "svi"}
+        resolved: dict[str, Any] = {"seed": seed}
+        for key, kind in kinds.items():
+            value = given.get(key, defaults.get(key))
+            if key == "guide" and (value is None or isinstance(value, Guide)):
+                resolved[key] = value
+            else:
+                resolved[key] = build(kind, value if value is not None else defaults[key], key)
+        driver: Driver = resolved["driver"]
+        if resolved["guide"] is not None and not driver.needs_guide:
+            name = next(iter(plain(driver)))
+            raise SpecError("guide", given["guide"], f"no guide: the driver {name} would ignore it")
+        return resolved
+
+    def to_dict(self) -> dict[str, Any]:
+        """The spec as plain data with every setting, from which it can be built again."""
+        return {key: plain(getattr(self, key)) for key in KEYS if getattr(self, key) is not None}
+
+    def to_yaml(self) -> str:
+        """The spec as YAML text with every setting."""
+        return yamlfile.dump(self.to_dict())
+
+    @classmethod
+    def from_file(cls, path: str | Path, assignments: Iterable[str] = ()) -> Spec:
+        """Read a spec from a YAML file and make assignments ``path=value`` in it."""
+        content = yamlfile.read(path)
+        for assignment in assignments:
+            content = yamlfile.assign(content, assignment)
+        return cls(**{str(key): value for key, value in content.items()})
+
+    def build_model(self, data: TaskData) -> BayesianModel:
+        """The Pyro model for a task's data, its net started from the spec's seed.
+
+        Raises:
+            SpecError: The net does not fit the task, or the prior does not fit the net.
+        """
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            net = self.model.make(data.inputs, data.outputs) if isinstance(self.model, Recipe) else self.model
+            try:
+                return BayesianModel(net, self.prior, data.likelihood)
+            except SettingError as error:
+                raise SpecError("prior", error.value, error.expected) from None
+
+    def build_guide(self, model: BayesianModel, data: TaskData) -> Any:
+        """The guide's recipe, or None where the driver needs none; it is tried on two examples.
+
+        Raises:
+            SpecError: The guide does not fit the model, or the driver cannot work with the model.
+        """
+        guide = self.guide
+        if guide is None and self.driver.needs_guide:
+            families: dict[str, Family] = {}
+            if model.rows:
+                families["*.rows"] = DirichletRows()
+            if model.initial_values():
+                families["*"] = MeanField()
+            guide = families
+        try:
+            self.driver.check(model, guide)
+        except SettingError as error:
+            raise SpecError(error.key, plain_name(error.value), error.expected) from None
+        if guide is not None and not isinstance(guide, Guide):
+            try:
+                Guide(model, guide, data.data.example())
+            except SettingError as error:
+                raise SpecError("guide", error.value, error.expected) from None
+        return guide
+
+
+def plain_name(value: Any) -> Any:
+    """A value for a message: the name of a class is enough."""
+    return type(value).__name__ if isinstance(value, Family | Task | Driver) else value

@@ -1,0 +1,237 @@
+"""Comparisons: several specs, several seeds, side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from . import yamlfile
+from .choices import SpecError
+from .priors.globs import near_misses
+from .results import Comparison, Result
+from .run import environment, finished
+from .spec import KEYS as SPEC_KEYS
+from .spec import Spec
+
+KEYS = ("title", "description", "seeds", "base", "methods")
+REPORT, TABLE, VALUES = "report.html", "table.csv", "values.csv"
+
+
+@dataclass(frozen=True)
+class Study:
+    """Specs that differ in named ways.
+
+    Args:
+        title: What is compared.
+        methods: By name, the parts of the spec that make the method; they replace those of ``base``.
+        base: The parts that all methods share.
+        seeds: How many seeds each method is run with: 0, 1, ...
+        description: Why, in a few sentences.
+    """
+
+    title: str
+    methods: Mapping[str, Mapping[str, Any]]
+    base: Mapping[str, Any]
+    seeds: int = 1
+    description: str = ""
+
+    def spec(self, method: str, seed: int) -> Spec:
+        """The spec of one cell.
+
+        Raises:
+            SpecError: It is not acceptable; the path starts with the method's place in the study.
+        """
+        content = {**self.base, **self.methods[method], "seed": seed}
+        try:
+            return Spec(**content)
+        except SpecError as error:
+            place = f"methods.{method}" if error.path.split(".")[0] in self.methods[method] else "base"
+            raise SpecError(f"{place}.{error.path}", error.value, error.accepted) from None
+
+    def cells(self) -> Iterator[tuple[str, int]]:
+        """Every method with every seed, seed by seed."""
+        return ((method, seed) for seed in range(self.seeds) for method in self.methods)
+
+
+def builtin() -> dict[str, Path]:
+    """The studies that come with the package, by name."""
+    folder = files(__package__) / "studies"
+    return {Path(str(f)).stem: Path(str(f)) for f in sorted(folder.iterdir(), key=str) if str(f).endswith(".yaml")}
+
+
+def read_study(name: str, seeds: int | None = None, assignments: tuple[str, ...] = ()) -> Study:
+    """A study that comes with the package, or that a YAML file holds.
+
+    Args:
+        name: Its name, or the path of a file.
+        seeds: In the place of the study's own.
+        assignments: ``path=value``, made in the base and, where a method has the same key, in the method.
+
+    Raises:
+        SpecError: There is no such study, or it is not acceptable.
+    """
+    known = builtin()
+    if name not in known and not Path(name).is_file():
+        accepted = f"the path of a YAML file, or one of {', '.join(known)}" + near_misses(name, known)
+        raise SpecError("STUDY", name, accepted)
+    content = yamlfile.read(known.get(name, Path(name)))
+    for key in content:
+        if key not in KEYS:
+            raise SpecError(str(key), content[key], "the keys " + ", ".join(KEYS) + near_misses(str(key), KEYS))
+    methods, base = content.get("methods"), content.get("base") or {}
+    if not isinstance(base, dict):
+        raise SpecError("base", base, "a mapping of parts of a spec")
+    if not isinstance(methods, dict) or not methods:
+        raise SpecError("methods", methods, "a mapping from names to parts of a spec")
+    for method, parts in methods.items():
+        if not isinstance(parts, dict | None):
+            raise SpecError(f"methods.{method}", parts, f"a mapping with keys among {', '.join(SPEC_KEYS)}")
+    methods = {str(method): parts or {} for method, parts in methods.items()}
+    count = content.get("seeds", 1) if seeds is None else seeds
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise SpecError("seeds", count, "a whole number of at least 1")
+    for assignment in assignments:
+        key = yamlfile.split_path(assignment.partition("=")[0].strip() or "?")[0]
+        if key not in SPEC_KEYS or key == "seed":
+            raise SpecError("--set", assignment, f"path=value with a path below {', '.join(SPEC_KEYS[:-1])}")
+        base = yamlfile.assign(base, assignment)
+        methods = {m: yamlfile.assign(dict(p), assignment) if key in p else p for m, p in methods.items()}
+    return Study(str(content.get("title", Path(name).stem)), methods, base, count, str(content.get("description", "")))
+
+
+def folder_of(out: Path, method: str, seed: int) -> Path:
+    """Where a cell is kept."""
+    safe = "".join(c if c.isalnum() or c in "-_.," else "-" for c in method.strip()).strip(".-") or "method"
+    return out / "runs" / safe / f"seed-{seed}"
+
+
+def run_cell(spec: Spec, folder: Path, threads: int | None) -> str | None:
+    """Run one cell in its folder; returns why it failed, or None."""
+    import torch
+
+    from .inference import DataError, InferenceError
+    from .run import fit
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        fit(spec, out=folder)
+    except (InferenceError, DataError) as error:
+        return " ".join([str(error), *getattr(error, "__notes__", [])])
+    return None
+
+
+def compare(
+    study: Study | str,
+    *,
+    out: str | Path,
+    seeds: int | None = None,
+    jobs: int | None = None,
+    progress: bool = False,
+) -> Comparison:
+    """Run every cell of a study, and write its table and report.
+
+    Args:
+        study: A study, the name of one that comes with the package, or the path of a YAML file.
+        out: Folder for the runs, ``table.csv``, ``values.csv`` and ``report.html``. Cells that are finished there are not
+            run again.
+        seeds: In the place of the study's own number.
+        jobs: Processes, each with one thread, default one a processor. With 1 the cells run in this process.
+        progress: Show a progress bar, default False.
+
+    Returns:
+        What was found.
+
+    Raises:
+        SpecError: The study or one of its specs is not acceptable; nothing has been run then.
+    """
+    study = read_study(study, seeds) if isinstance(study, str) else study
+    out = Path(out)
+    specs = {(method, seed): study.spec(method, seed) for method, seed in study.cells()}
+    _check(study, specs, out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpecError("--out", str(out), f"a folder that can be written to ({error.strerror})") from None
+    waiting = [cell for cell, spec in specs.items() if not finished(folder_of(out, *cell), spec)]
+    failures = _run(waiting, specs, out, jobs or os.cpu_count() or 1, len(specs), progress)
+    results = [_result(method, seed, folder_of(out, method, seed)) for method, seed in specs if (method, seed) not in failures]
+    comparison = Comparison(
+        study.title, study.description, results, [(method, seed, why) for (method, seed), why in failures.items()]
+    )
+    write(comparison, out)
+    return comparison
+
+
+def _check(study: Study, specs: Mapping[tuple[str, int], Spec], out: Path) -> None:
+    """Refuse what could not run, before anything runs: one cell a method stands for its seeds."""
+    folders: dict[Path, str] = {}
+    for method in study.methods:
+        other = folders.setdefault(folder_of(out, method, 0), method)
+        if other != method:
+            raise SpecError(f"methods.{method}", method, f"a name that differs from {other!r} in letters or digits")
+        spec = specs[method, 0]
+        data = spec.task.load()
+        try:
+            spec.build_guide(spec.build_model(data), data)
+        except SpecError as error:
+            raise SpecError(f"methods.{method}.{error.path}", error.value, error.accepted) from None
+
+
+def _run(
+    waiting: list[tuple[str, int]],
+    specs: Mapping[tuple[str, int], Spec],
+    out: Path,
+    jobs: int,
+    total: int,
+    progress: bool,
+) -> dict[tuple[str, int], str]:
+    from joblib import Parallel, delayed
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    def one(cell: tuple[str, int]) -> tuple[tuple[str, int], str | None]:
+        return cell, run_cell(specs[cell], folder_of(out, *cell), 1 if jobs > 1 else None)
+
+    failures: dict[tuple[str, int], str] = {}
+    jobs = min(jobs, max(len(waiting), 1))
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
+    bar = Progress(*columns, TextColumn("{task.fields[text]}"), console=Console(stderr=True), disable=not progress)
+    with bar:
+        task = bar.add_task("cells", total=total, completed=total - len(waiting), text="")
+        for (method, seed), why in Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(one)(c) for c in waiting):
+            if why is not None:
+                failures[method, seed] = why
+            bar.update(task, advance=1, text=f"{'failed' if why else 'done'}: {method}, seed {seed}")
+    return failures
+
+
+def _result(method: str, seed: int, folder: Path) -> Result:
+    import json
+
+    from .inference.files import read_tensors
+    from .run import HISTORY, METRICS, PREDICTIONS, SPEC
+
+    return Result(
+        method,
+        seed,
+        yamlfile.read(folder / SPEC),
+        json.loads((folder / METRICS).read_text(encoding="utf-8")),
+        [json.loads(line) for line in (folder / HISTORY).read_text(encoding="utf-8").splitlines()],
+        read_tensors(folder / PREDICTIONS),
+    )
+
+
+def write(comparison: Comparison, out: Path) -> None:
+    """Write a comparison's table, values and report into a folder."""
+    from . import report
+
+    report.write_csv(comparison, out / TABLE)
+    report.write_long_csv(comparison, out / VALUES)
+    report.write_html(comparison, out / REPORT, environment())
+
+

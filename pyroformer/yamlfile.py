@@ -1,0 +1,111 @@
+"""YAML with numbers as people write them, and assignments from the command line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .choices import SpecError, is_map
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, reading ``1e-3`` as a number and refusing a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if key in seen:
+                mark = key_node.start_mark
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def parse(text: str) -> Any:
+    """Plain data from YAML text.
+
+    Raises:
+        yaml.YAMLError: The text is no YAML.
+    """
+    return yaml.load(text, Loader=_Loader)
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """A mapping from a YAML file.
+
+    Raises:
+        SpecError: There is no such file, it is no YAML, or it holds no mapping.
+    """
+    path = Path(path)
+    try:
+        content = parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SpecError(str(path), "no such file", "the path of a YAML file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(str(path), str(error), "a readable YAML file") from None
+    except yaml.YAMLError as error:
+        raise SpecError(str(path), " ".join(str(error).split()), "valid YAML") from None
+    if not isinstance(content, dict):
+        raise SpecError(str(path), content, "a mapping such as `task: digits`")
+    return content
+
+
+def dump(content: Any) -> str:
+    """YAML text."""
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def split_path(path: str) -> list[str]:
+    """The parts of a dotted path; a part in quotes may hold dots: ``prior."blocks.*".normal.scale``."""
+    parts = re.findall(r'"([^"]*)"|\'([^\']*)\'|([^."\']+)', path)
+    rebuilt = [quoted or single or bare for quoted, single, bare in parts]
+    if not rebuilt or not re.fullmatch(r'("[^"]*"|\'[^\']*\'|[^."\']+)(\.("[^"]*"|\'[^\']*\'|[^."\']+))*', path):
+        raise SpecError("--set", path, "a dotted path such as prior.normal.scale (glob keys in quotes)")
+    return rebuilt
+
+
+def assign(content: dict[str, Any], assignment: str) -> dict[str, Any]:
+    """Plain data with one assignment ``path=value`` made, its value read as YAML.
+
+    Along the path, choices and settings alternate. Naming another choice replaces the old one whole; a new glob is put in
+    front of the others, and a single choice before it becomes ``"*"``.
+
+    Raises:
+        SpecError: The assignment cannot be read.
+    """
+    path, equals, text = assignment.partition("=")
+    if not equals or not path.strip():
+        raise SpecError("--set", assignment, "path=value, such as prior.normal.scale=0.5")
+    try:
+        value = parse(text)
+    except yaml.YAMLError:
+        raise SpecError("--set", assignment, "a value that is valid YAML") from None
+    parts = split_path(path.strip())
+    return {**content, parts[0]: _choice_with(content.get(parts[0]), parts[1:], value)}
+
+
+def _choice_with(choice: Any, parts: list[str], value: Any) -> Any:
+    if not parts:
+        return value
+    name, rest = parts[0], parts[1:]
+    if any(c in name for c in "*?[."):
+        globs = dict(choice) if is_map(choice) else {} if choice is None else {"*": choice}
+        changed = _choice_with(globs.get(name), rest, value)
+        return {**globs, name: changed} if name in globs else {name: changed, **globs}
+    if not rest:
+        return {name: value}
+    kept = choice.get(name) if isinstance(choice, Mapping) and not is_map(choice) else None
+    settings = dict(kept) if isinstance(kept, Mapping) else {}
+    return {name: {**settings, rest[0]: _choice_with(settings.get(rest[0]), rest[1:], value)}}

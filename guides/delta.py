@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.distributions import biject_to
 
@@ -23,11 +22,6 @@ class Delta(Family):
         self.values = nn.ParameterDict(
             {self.names[name]: nn.Parameter(self.transforms[name].inv(site.value)) for name, site in sites.items()}
         )
-        self.draw(torch.Size())
-
-    def draw(self, outer: torch.Size) -> None:
-        # plain handles: a module read inside a Pyro module restates each of its parameters
-        self.__dict__["_plain"] = dict(self._modules["values"].items())  # type: ignore[union-attr]
 
     def posterior(self, name: str, prior: Distribution, msg: Message) -> tuple[Distribution | Tensor, Tensor | None]:
-        return self.transforms[name](self._plain[self.names[name]]), None
+        return self.transforms[name](self.values[self.names[name]]), None

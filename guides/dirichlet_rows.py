@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from ..priors import MaskedDirichlet
@@ -17,7 +16,8 @@ from .family import Distribution, Family, LatentSite, Message
 class DirichletRows(Family):
     r"""Dirichlet rows around softmax attention.
 
-    .. math:: q(A_i \mid x) = \mathrm{Dir}\big(\alpha\, \mathrm{softmax}(Z_i) + \epsilon\big), \qquad Z = QK^\top / \sqrt{d}
+    .. math:: q(A_i \mid x) = \mathrm{Dir}\big(\alpha\, \mathrm{softmax}(Z_i) + \epsilon\big), \qquad Z = QK^\top /
+    \sqrt{d}
 
     At :math:`\epsilon = 0` the mean is softmax attention and the variance :math:`P(1-P)/(\alpha+1)`, so
     :math:`\alpha \to \infty` recovers it. Nothing is learned for a single example: only :math:`\alpha` is the guide's.
@@ -59,13 +59,9 @@ class DirichletRows(Family):
             heads = site.value.shape[-3] if self.shared == "head" else 1
             self.log_sharpness[groups[name]] = nn.Parameter(like.new_full((heads, 1, 1), start))
 
-    def draw(self, outer: torch.Size) -> None:
-        # plain handles: a module read inside a Pyro module restates each of its parameters
-        self.__dict__["_plain"] = dict(self._modules["log_sharpness"].items())  # type: ignore[union-attr]
-
     def posterior(self, name: str, prior: Distribution, msg: Message) -> tuple[Distribution | Tensor, Tensor | None]:
         scores, mask = msg["infer"]["scores"], msg["infer"]["mask"]
-        alpha = self._plain[self.groups[name]].exp()
+        alpha = self.log_sharpness[self.groups[name]].exp()
         concentration = alpha * masked_softmax(scores, mask) + self.floor
         return MaskedDirichlet(concentration, mask, validate_args=False).to_event(2), None
 

@@ -58,7 +58,7 @@ class Family(nn.Module, ABC):
         """Create every parameter of the posterior over ``sites``."""
 
     def draw(self, outer: torch.Size) -> None:
-        """Called once at the start of every run, with the shape of the plates around the guide (``[S, 1]`` or ``[]``)."""
+        """Called at the start of every run, with the shape of the plates around the guide: ``[S, 1]`` or ``[]``."""
         return None
 
     @abstractmethod

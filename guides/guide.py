@@ -59,7 +59,9 @@ def assign_families(families: Family | Mapping[str, Family], sites: Mapping[str,
     if in_plates and local:
         found.update(assign(local, in_plates, kind="site in a plate"))
     elif local:
-        raise SettingError("", choice_name(type(next(iter(local.values())))), "no family for rows: the model draws none")
+        raise SettingError(
+            "", choice_name(type(next(iter(local.values())))), "no family for rows: the model draws none"
+        )
     rest = [name for name in sites if name not in found]
     if rest or anywhere:
         found.update(assign(anywhere, rest, kind="site of the model"))
@@ -71,15 +73,16 @@ class Guide(AutoMessenger):
 
     .. math:: q(w, A \mid x) = \prod_f q_f(w_f) \prod_l q_l(A_l \mid x, A_{<l})
 
-    It is a messenger: run with the model it replaces each latent site's prior by its posterior, so that one forward pass
+    It is a messenger: run with the model it replaces each latent site's prior by its posterior, so that one forward
+        pass
     serves both, and posteriors over attention rows see the activations that their layer offers. Every parameter exists
     from construction. It works with our drivers and with stock `pyro.infer.SVI`, where it is called like any guide.
 
     Args:
         model: A Pyro model, ours or not.
         families: A `Family`, or a map from globs over site names to families.
-        example: Arguments for one run of the model, a row or two of data: ``(x,)`` for a `BayesianModel`, ``(x, y)`` for
-            a model that would otherwise draw its observations.
+        example: Arguments for one run of the model, a row or two of data: ``(x,)`` for a `BayesianModel`, ``(x, y)``
+            for a model that would otherwise draw its observations.
         init: Where posteriors start, by site; default the model's ``initial_values()`` if it has them, else a draw from
             the prior.
 
@@ -111,7 +114,9 @@ class Guide(AutoMessenger):
         for family in distinct:
             own = {
                 name: LatentSite(
-                    sites[name]["fn"], start.get(name, sites[name]["value"]).detach().clone(), plates[name]
+                    sites[name]["fn"],
+                    torch.as_tensor(start.get(name, sites[name]["value"])).detach().clone(),
+                    plates[name],
                 )
                 for name in sites
                 if assigned[name] is family

@@ -91,8 +91,8 @@ class MeanField(Family):
         shape, transform = self.shapes[name], self.transforms[name]
         if prior.batch_shape + prior.event_shape != shape and name in self.real:
             raise ValueError(
-                f"site {name!r} has shape {tuple(prior.batch_shape + prior.event_shape)}, but {tuple(shape)} when the guide "
-                "was made: give a site in a subsampled plate to a family that is amortised over it"
+                f"site {name!r} has shape {tuple(prior.batch_shape + prior.event_shape)}, but {tuple(shape)} when "
+                "the guide was made: give a site in a subsampled plate to a family that is amortised over it"
             )
         q = dist.Normal(loc.view(shape), scale.view(shape), validate_args=False)
         # outer plates lie to the left of the plates inside the model, which are part of the site's own shape
@@ -130,7 +130,9 @@ class MeanField(Family):
                 loc, inverse = (value.expand(shape) for value in found)
                 precision = inverse.square()
                 proper = inverse > 0
-                constant = constant + torch.where(proper, torch.where(proper, inverse, 1.0).log() - HALF_LOG_2PI, 0.0).sum()
+                constant = (
+                    constant + torch.where(proper, torch.where(proper, inverse, 1.0).log() - HALF_LOG_2PI, 0.0).sum()
+                )
             elif name in covered:
                 others.append(name)
             locs.append(loc.reshape(-1))

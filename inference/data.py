@@ -25,13 +25,14 @@ def take(x: Inputs, index: Tensor | slice) -> Inputs:
     return tuple(part[index] for part in x) if isinstance(x, tuple) else x[index]
 
 
+def move_one(part: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A tensor on a device, and in a dtype if it holds real numbers."""
+    return part.to(device, dtype) if part.is_floating_point() else part.to(device)
+
+
 def move(x: Inputs, device: torch.device, dtype: torch.dtype) -> Inputs:
     """Inputs on a device, real ones in a dtype."""
-
-    def one(part: Tensor) -> Tensor:
-        return part.to(device, dtype) if part.is_floating_point() else part.to(device)
-
-    return tuple(one(part) for part in x) if isinstance(x, tuple) else one(x)
+    return tuple(move_one(part, device, dtype) for part in x) if isinstance(x, tuple) else move_one(x, device, dtype)
 
 
 def check_finite(name: str, values: Inputs) -> None:
@@ -41,7 +42,7 @@ def check_finite(name: str, values: Inputs) -> None:
             bad = (~torch.isfinite(part)).reshape(len(part), -1).any(1).nonzero().flatten()
             value = part[bad[0]][~torch.isfinite(part[bad[0]])].flatten()[0].item()
             raise DataError(
-                f"{name}: example {int(bad[0])} holds {value} ({len(bad)} of {len(part)} examples hold NaN or infinity): "
+                f"{name}: example {int(bad[0])} holds {value} ({len(bad)} of {len(part)} examples do): "
                 "expected finite numbers"
             )
 
@@ -81,9 +82,9 @@ class Data:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Data:
         """The same data on a device, real numbers in a dtype."""
-        y = move(self.y, device, dtype)
+        y = move_one(self.y, device, dtype)
         x_validation = None if self.x_validation is None else move(self.x_validation, device, dtype)
-        y_validation = None if self.y_validation is None else move(self.y_validation, device, dtype)
+        y_validation = None if self.y_validation is None else move_one(self.y_validation, device, dtype)
         return replace(self, x=move(self.x, device, dtype), y=y, x_validation=x_validation, y_validation=y_validation)
 
     def example(self) -> tuple[Inputs]:

@@ -50,11 +50,11 @@ class DeepEnsemble(Driver):
     def check(self, model: BayesianModel, guide: Families | None) -> None:
         super().check(model, guide)
         if guide is not None and hasattr(guide, "model"):
-            raise SettingError("guide", type(guide).__name__, "a family, or a map of families: every member makes its own")
+            raise SettingError(
+                "guide", type(guide).__name__, "a family, or a map of families: every member makes its own"
+            )
 
-    def _run(
-        self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor
-    ) -> Posterior:
+    def _run(self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor) -> Posterior:
         members = []
         for index in range(self.size):
             # far apart, so that the ensembles of neighbouring seeds share no member

@@ -80,8 +80,8 @@ class Driver(ABC):
 
         Args:
             model: The model; it is copied.
-            guide: For drivers that fit one: a `Family`, a map from globs to families (recipes, from which a new guide is
-                made), or a `Guide`, which is trained in place. None for the others.
+            guide: For drivers that fit one: a `Family`, a map from globs to families (recipes, from which a new guide
+                is made), or a `Guide`, which is trained in place. None for the others.
             data: Training and validation data.
             seed: Of everything random; the global random state is left as it was.
             monitor: Receives progress, history and checkpoints; default one that keeps the history.
@@ -116,9 +116,7 @@ class Driver(ABC):
             raise SettingError("driver", name, reason)
 
     @abstractmethod
-    def _run(
-        self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor
-    ) -> Posterior:
+    def _run(self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor) -> Posterior:
         """`run` with everything checked, seeded, and in its place; ``model`` is a copy of the driver's own."""
 
 

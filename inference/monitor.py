@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 
 class Monitor:
@@ -70,13 +71,13 @@ class RunMonitor(Monitor):
             yield
             return
         label = " ".join([*(f"{key} {value}" for key, value in self.labels.items()), name])
+        one_line = Column(no_wrap=True)
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.description}", table_column=one_line),
+            BarColumn(bar_width=12),
+            MofNCompleteColumn(table_column=one_line),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True, table_column=one_line),
+            TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
         )
         with Progress(*columns, console=self.console, refresh_per_second=4) as self.progress:
             self.task = self.progress.add_task(label, total=total, text="")
@@ -85,7 +86,9 @@ class RunMonitor(Monitor):
 
     def step(self, text: str = "", advance: int = 1) -> None:
         if self.progress is not None:
-            self.progress.update(self.task, advance=advance, **({"text": text} if text else {}))
+            self.progress.advance(self.task, advance)
+            if text:
+                self.progress.update(self.task, text=text)
 
     def record(self, entry: dict[str, Any]) -> None:
         super().record(entry)

@@ -61,14 +61,13 @@ class NUTS(Driver):
         if model.rows:
             return f"a driver for attention rows, such as svi: nuts does not sample {model.rows[0]}"
         if model.learned:
-            return f"priors on all parameters: nuts cannot learn {next(iter(model.learned))} (fixed would leave it as it is)"
+            name = next(iter(model.learned))
+            return f"priors on all parameters: nuts cannot learn {name} (fixed would leave it as it is)"
         if not model.sites:
             return "a model with at least one random site"
         return None
 
-    def _run(
-        self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor
-    ) -> Posterior:
+    def _run(self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor) -> Posterior:
         started, chains, divergences, accepted = time.perf_counter(), [], 0, []
         for chain in range(self.chains):
             own = seed * 1_000_003 + chain
@@ -153,5 +152,3 @@ def _convergence(values: Tensor) -> dict[str, float]:
         "effective_samples": float(effective_sample_size(values)),
         "r_hat": float(split_gelman_rubin(values)),
     }
-
-

@@ -59,7 +59,8 @@ class OnePassELBO(ELBO):
 
     .. math:: \mathcal L = \tfrac NB\, E_q[\log p(y \mid w, A)] + \beta\big(E_q[\log p(w, A)] + T\, H[q]\big)
 
-    with closed forms of KL and entropy where torch or the family knows them and one draw elsewhere. At :math:`T = 1` and
+    with closed forms of KL and entropy where torch or the family knows them and one draw elsewhere. At :math:`T = 1`
+    and
     :math:`\beta = 1` it is the bound itself. It can be used with stock `pyro.infer.SVI` too.
 
     Args:

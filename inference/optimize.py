@@ -42,7 +42,7 @@ class Optimizing(Driver):
     Args:
         epochs: Passes over the data, default 60.
         batch_size: Examples a step, default 128.
-        learning_rate: At the start, above 0, default 3e-3.
+        learning_rate: Its largest value, above 0, default 1e-3 (3e-3 for SVI).
         optimizer: ``adam`` (default), ``adamw`` or ``sgd``.
         schedule: ``cosine`` (default; to zero at the end), ``linear`` or ``constant``.
         warmup: Share of the steps during which the learning rate grows from zero, 0 to 1, default 0.05.
@@ -56,7 +56,7 @@ class Optimizing(Driver):
 
     epochs: int = 60
     batch_size: int = 128
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup: float = 0.05
@@ -154,7 +154,8 @@ class Fit:
         if not math.isfinite(norm.item()):
             bad = next((name for name, g in gradients.items() if not torch.isfinite(g).all()), "the norm of all")
             raise InferenceError(
-                f"{when}: the gradient is not finite, first at {bad}, although the loss is {loss.item():.6g}", self.finish()
+                f"{when}: the gradient is not finite, first at {bad}, although the loss is {loss.item():.6g}",
+                self.finish(),
             )
         if self.settings.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self.parameters.values(), self.settings.clip_norm, norm)
@@ -163,7 +164,11 @@ class Fit:
 
     def where(self, terms: Terms, index: Tensor) -> str:
         """Which part of the bound is not finite, and where in the data or the parameters it starts."""
-        parts = {"log-likelihood": terms.log_likelihood, "KL of the weights": terms.kl, "KL of the rows": terms.local_kl}
+        parts = {
+            "log-likelihood": terms.log_likelihood,
+            "KL of the weights": terms.kl,
+            "KL of the rows": terms.local_kl,
+        }
         bad = [name for name, value in parts.items() if not torch.isfinite(value)]
         found = "not finite: " + ", ".join(bad) if bad else "every part of it is finite: their sum overflows"
         sick = [name for name, p in self.parameters.items() if not torch.isfinite(p).all()]
@@ -179,7 +184,8 @@ class Fit:
                 return f"{found}; first at a draw of {name}"
             wrong = (~torch.isfinite(values)).reshape(-1, len(index)).any(0).nonzero().flatten()
             examples = ", ".join(str(int(index[i])) for i in wrong[:5])
-            return f"{found}; first in the log-likelihood of {len(wrong)} of {len(index)} examples (training rows {examples})"
+            which = f"{len(wrong)} of {len(index)} examples (training rows {examples})"
+            return f"{found}; first in the log-likelihood of {which}"
         return found
 
     def _names(self) -> set[str]:

@@ -33,9 +33,7 @@ class MAP(Optimizing):
             return f"svi with a row family such as dirichlet_rows: {model.rows[0]} has no point estimate"
         return None
 
-    def _run(
-        self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor
-    ) -> Posterior:
+    def _run(self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor) -> Posterior:
         built = Guide(model, Delta(), data.example())
         return Fit(self, built, data, OnePassELBO(), lambda progress: self.prior_weight).run(seed, monitor)
 

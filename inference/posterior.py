@@ -93,9 +93,7 @@ class Posterior(ABC):
             parts = [part for _, part in self.chunks(self._available(num_samples), num_samples)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
-    def predict(
-        self, x: Inputs, num_samples: int = NUM_SAMPLES, *, seed: int = 0, batch_size: int = 256
-    ) -> Prediction:
+    def predict(self, x: Inputs, num_samples: int = NUM_SAMPLES, *, seed: int = 0, batch_size: int = 256) -> Prediction:
         """Predict by averaging probabilities over draws, in chunks, so that memory stays bounded.
 
         Args:
@@ -130,7 +128,7 @@ class Posterior(ABC):
                     gathered.add(where, outputs, drawn)
 
     def run(self, weights: dict[str, Tensor], x: Inputs, size: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The net's outputs ``[S, B, ...]`` for these draws, with rows (if any) from the guide, and the lifted draws."""
+        """The net's outputs ``[S, B, ...]`` for these draws, with rows from the guide, and the likelihood's sites."""
         lifted = {name: value.unsqueeze(1) for name, value in weights.items()}  # [S, 1, ...]: the data plate
         rows = nullcontext() if self.guide is None or not self.model.rows else self.guide.local_only()
         with poutine.block(), pyro.plate("draws", size, dim=-2), rows:
@@ -138,7 +136,9 @@ class Posterior(ABC):
         shape = outputs.shape
         if len(shape) == self._output_dim:
             outputs = outputs.expand(size, *shape)
-        return outputs, {name: value for name, value in lifted.items() if name in self.model.likelihood.initial_values()}
+        return outputs, {
+            name: value for name, value in lifted.items() if name in self.model.likelihood.initial_values()
+        }
 
     @property
     def _output_dim(self) -> int:
@@ -180,8 +180,8 @@ class Posterior(ABC):
         content = json.loads((path / "posterior.json").read_text(encoding="utf-8"))
         if content.get("format") != FORMAT or content.get("kind") not in Posterior.kinds:
             raise ValueError(
-                f"{path / 'posterior.json'}: format {content.get('format')!r} of kind {content.get('kind')!r}: expected "
-                f"format {FORMAT} of kind {', '.join(Posterior.kinds)}"
+                f"{path / 'posterior.json'}: format {content.get('format')!r} of kind {content.get('kind')!r}: "
+                f"expected format {FORMAT} of kind {', '.join(Posterior.kinds)}"
             )
         tensors = read_tensors(path / "weights.safetensors")
         model = copy.deepcopy(model).to(getattr(torch, content["dtype"]))

@@ -20,7 +20,8 @@ class ClassPrediction:
 
     .. math:: p(y \mid x) = \tfrac1S \sum_s p(y \mid x, w_s), \qquad
               \underbrace{H[p(y \mid x)]}_{\text{total}}
-              = \underbrace{\tfrac1S \sum_s H[p(y \mid x, w_s)]}_{\text{data}} + \underbrace{I[y; w \mid x]}_{\text{model}}
+              = \underbrace{\tfrac1S \sum_s H[p(y \mid x, w_s)]}_{\text{data}} + \underbrace{I[y; w \mid
+              x]}_{\text{model}}
 
     Args:
         probabilities: ``[N, C]``, or ``[N, T, C]`` per token. Probabilities are averaged, never logits.
@@ -143,7 +144,7 @@ class _Reals(Gathering):
         self.chunks: list[tuple[Tensor, Tensor]] = []
 
     def add(self, where: slice, outputs: Tensor, drawn: dict[str, Tensor]) -> None:
-        normal = self.likelihood.distribution(outputs, drawn).base_dist  # type: ignore[attr-defined]
+        normal = self.likelihood.distribution(outputs, drawn).base_dist
         scale = normal.scale.expand(outputs.shape)
         if where.start == 0:
             shape = (len(outputs), self.size, *outputs.shape[2:])

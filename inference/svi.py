@@ -25,10 +25,10 @@ class SVI(Optimizing):
     Args:
         particles: Draws from the guide a step, default 1.
         temperature: :math:`T > 0`, default 1: the target is :math:`p(w, A \mid y)^{1/T}`.
-        kl_weight: :math:`\lambda \ge 0`, default 1: other values temper the KL alone, and the result is no posterior. Rows
-            have a weight of their own besides, in their prior.
-        kl_warmup: Share of the steps over which :math:`\beta_t` grows from 0 to 1, at least 0 and below 1, default 0. The
-            best state is looked for after it.
+        kl_weight: :math:`\lambda \ge 0`, default 1: other values temper the KL alone, and the result is no posterior.
+            Rows have a weight of their own besides, in their prior.
+        kl_warmup: Share of the steps over which :math:`\beta_t` grows from 0 to 1, at least 0 and below 1, default 0.
+            The best state is looked for after it.
         epochs, batch_size, learning_rate, optimizer, schedule, warmup, clip_norm: See `Optimizing`.
         validate_every, validation_samples, keep: See `Optimizing`.
         device, dtype: See `Driver`.
@@ -64,9 +64,7 @@ class SVI(Optimizing):
         """The weight of the KL when a share ``progress`` of the steps is done."""
         return self.kl_weight * (1.0 if progress >= self.kl_warmup else progress / self.kl_warmup)
 
-    def _run(
-        self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor
-    ) -> Posterior:
+    def _run(self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor) -> Posterior:
         assert guide is not None
         built = guide if isinstance(guide, Guide) else Guide(model, guide, data.example())
         objective = OnePassELBO(temperature=self.temperature, num_particles=self.particles)

@@ -2,9 +2,9 @@
 
 from .attention import Attention
 from .embeddings import Features, Image, Input, Series, Tokens
+from .layers import LayerNorm, Linear, linear
 from .lifting import BayesianModel
 from .likelihoods import Categorical, Gaussian, Likelihood
-from .layers import LayerNorm, Linear, linear
 from .transformer import Backbone, Output, Transformer
 
 __all__ = [

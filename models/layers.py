@@ -103,7 +103,7 @@ class LayerNorm(nn.Module):
 
 
 def embed(tokens: Tensor, table: Tensor) -> Tensor:
-    """Rows of an embedding table: ``[B, T]`` and ``[V, D]`` or ``[S, 1, V, D]`` give ``[B, T, D]`` or ``[S, B, T, D]``."""
+    """Rows of a table: tokens ``[B, T]`` and ``[V, D]`` or ``[S, 1, V, D]`` give ``[B, T, D]`` or ``[S, B, T, D]``."""
     if table.dim() == 2:
         return F.embedding(tokens, table)
     one_hot = F.one_hot(tokens, table.shape[-2]).to(table.dtype)  # indexing a batched table has no batching rule

@@ -17,8 +17,8 @@ from torch.func import functional_call
 
 from ..priors import PointEstimate, Prior, RowPrior, RowPriorModule, SettingError, Site, assign, choice_name
 from .attention import Attention
-from .likelihoods import Categorical, Likelihood
 from .layers import LayerNorm
+from .likelihoods import Categorical, Likelihood
 
 AnyPrior = Prior | RowPrior | PointEstimate | Callable[[str, Tensor], Distribution]
 Data = Tensor | tuple[Tensor, ...]
@@ -123,9 +123,7 @@ class BayesianModel(PyroModule):
         When called, the net's output: ``[B, ...]``, or ``[S, B, ...]`` under an outer plate of size ``S``.
     """
 
-    def __init__(
-        self, net: nn.Module, prior: AnyPrior | Mapping[str, AnyPrior], likelihood: Likelihood | None = None
-    ):
+    def __init__(self, net: nn.Module, prior: AnyPrior | Mapping[str, AnyPrior], likelihood: Likelihood | None = None):
         super().__init__()
         net = copy.deepcopy(net)
         layers, weights = row_sites(net), weight_sites(net)
@@ -144,6 +142,8 @@ class BayesianModel(PyroModule):
         self.chosen = {name: p for name, p in chosen.items() if name in self.sites}
         self._priors: tuple[object, dict[str, Distribution]] | None = None
         self._scope = _Scope()
+        self._shapes = {name: value.shape for name, value in net.named_parameters()}
+        self._any_learned = bool(self.learned)
 
     @property
     def learned(self) -> dict[str, nn.Parameter]:
@@ -185,16 +185,15 @@ class BayesianModel(PyroModule):
 
     def distributions(self) -> dict[str, Distribution]:
         """The prior of every weight site, on the net's device and in its dtype."""
-        values = dict(self._modules["net"].named_parameters())
-        anchor = next(iter(values.values()), torch.empty(0))
+        anchor = next(self._modules["net"].parameters(), torch.empty(0))
         key = (anchor.device, anchor.dtype)
         if self._priors is None or self._priors[0] != key:
-            made = {}
+            made, values = {}, dict(self._modules["net"].named_parameters())
             for name, site in self.sites.items():
                 choice, value = self.chosen[name], values[name].detach()
                 if isinstance(choice, Prior):
                     made[name] = choice.distribution(Site(name, value, site.fan_in, site.center))
-                else:
+                elif callable(choice):
                     made[name] = self._event(name, choice(name, value), value.shape)
             self._priors = key, made
         return self._priors[1]
@@ -220,26 +219,32 @@ class BayesianModel(PyroModule):
         batch = len(inputs[0])
         subsample = torch.arange(batch, device=inputs[0].device)
         with pyro.plate("data", batch if num_data is None else num_data, subsample=subsample, dim=-1):
-            outputs = call(net, weights, inputs)
+            outputs = call(net, weights, inputs, self._shapes)
             likelihood(outputs, y, drawn)
         return outputs
 
     def _tell_pyro(self) -> None:
         """Show the learned parameters to Pyro's store, for stock inference; ours optimises them directly."""
-        if am_i_wrapped():
+        if self._any_learned and am_i_wrapped():
             for name, parameter in self.named_parameters():
                 if parameter.requires_grad:
                     pyro.param(f"{self._scope.name}.{name}", parameter)
 
 
-def call(net: nn.Module, weights: Mapping[str, Tensor], inputs: tuple[Tensor, ...]) -> Tensor:
+def call(
+    net: nn.Module,
+    weights: Mapping[str, Tensor],
+    inputs: tuple[Tensor, ...],
+    shapes: Mapping[str, torch.Size] | None = None,
+) -> Tensor:
     """Run a net with these weights in the place of its own.
 
     Args:
-        net: Any module. One whose class says ``takes_batched_weights = True`` gets weights with sample dimensions as they
-            are; for others they are mapped over with `torch.vmap`.
+        net: Any module. One whose class says ``takes_batched_weights = True`` gets weights with sample dimensions as
+            they are; for others they are mapped over with `torch.vmap`.
         weights: Values by parameter name, ``[*W]``, or ``[S, 1, *W]`` with any number of leading sample dimensions.
         inputs: The net's positional arguments.
+        shapes: The shapes of the net's own parameters, by name, where they are known already.
 
     Returns:
         The net's output, with the weights' sample dimensions in front.
@@ -247,20 +252,20 @@ def call(net: nn.Module, weights: Mapping[str, Tensor], inputs: tuple[Tensor, ..
     Raises:
         KeyError: A name is not a parameter of the net (torch would ignore it).
     """
-    own = dict(net.named_parameters())
-    unknown = [name for name in weights if name not in own]
+    shapes = {name: p.shape for name, p in net.named_parameters()} if shapes is None else shapes
+    unknown = [name for name in weights if name not in shapes]
     if unknown:
         raise KeyError(f"{unknown[0]} is not a parameter of {type(net).__name__}")
-    lead = max((w.shape[: w.dim() - own[name].dim()] for name, w in weights.items()), key=len, default=torch.Size())
-    if lead.numel() == 1 and len(lead) > 0:
-        weights, lead = {name: w.reshape(own[name].shape) for name, w in weights.items()}, torch.Size()
+    lead = max((w.shape[: w.dim() - len(shapes[name])] for name, w in weights.items()), key=len, default=torch.Size())
+    if len(lead) and lead.numel() == 1:
+        weights, lead = {name: w.reshape(shapes[name]) for name, w in weights.items()}, torch.Size()
     if len(lead) == 1:  # draws without the plate's dimension, as MCMC returns them
-        weights = {name: w.unsqueeze(-own[name].dim() - 1) if w.shape != own[name].shape else w for name, w in weights.items()}
+        weights = {n: w if w.shape == shapes[n] else w.unsqueeze(-len(shapes[n]) - 1) for n, w in weights.items()}
         lead = torch.Size((*lead, 1))
     if not len(lead) or getattr(net, "takes_batched_weights", False):
         return functional_call(net, dict(weights), inputs)
     samples = lead[:-1]
-    flat = {name: w.expand(lead + own[name].shape).reshape(-1, *own[name].shape) for name, w in weights.items()}
+    flat = {name: w.expand(lead + shapes[name]).reshape(-1, *shapes[name]) for name, w in weights.items()}
     outputs = torch.vmap(lambda w: functional_call(net, w, inputs), randomness="different")(flat)
     return outputs.unflatten(0, samples)
 

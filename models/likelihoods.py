@@ -55,8 +55,8 @@ class Categorical(Likelihood):
     r"""Classes by softmax: :math:`p(y = c \mid x) = \mathrm{softmax}(f(x))_c`.
 
     Args:
-        per_token: False (default): logits ``[..., B, C]`` and labels ``[B]``. True: logits ``[..., B, T, C]`` and labels
-            ``[B, T]``, of which those equal to -100 are not observed.
+        per_token: False (default): logits ``[..., B, C]`` and labels ``[B]``. True: logits ``[..., B, T, C]`` and
+            labels ``[B, T]``, of which those equal to -100 are not observed.
     """
 
     def __init__(self, *, per_token: bool = False):
@@ -91,7 +91,8 @@ class Gaussian(Likelihood):
 
     Args:
         noise: ``fixed`` (default): :math:`\sigma` is ``scale``; ``learned``: a point estimate that starts there;
-            ``random``: the sample site ``noise_scale``, with :math:`\sigma \sim \mathrm{LogNormal}(\ln \text{scale}, 1)`.
+            ``random``: the sample site ``noise_scale``, with :math:`\sigma \sim \mathrm{LogNormal}(\ln \text{scale},
+            1)`.
         scale: Above 0, in the units of ``y``, default 0.1.
 
     Raises:

@@ -43,7 +43,10 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    r"""One pre-norm block: :math:`x \leftarrow x + \mathrm{Attn}(\mathrm{LN}(x));\; x \leftarrow x + \mathrm{MLP}(\mathrm{LN}(x))`."""
+    r"""One pre-norm block.
+
+    .. math:: x \leftarrow x + \mathrm{Attn}(\mathrm{LN}(x)), \qquad x \leftarrow x + \mathrm{MLP}(\mathrm{LN}(x))
+    """
 
     def __init__(self, width: int, heads: int, hidden: int):
         super().__init__()
@@ -60,7 +63,8 @@ class Block(nn.Module):
 class Transformer(Backbone):
     r"""A pre-norm transformer encoder for images, tokens, sequences or feature vectors.
 
-    .. math:: x_0 = \mathrm{embed}(x) + p, \quad x_l = \mathrm{Block}_l(x_{l-1}), \quad f(x) = W\,\mathrm{pool}(\mathrm{LN}(x_L)) + b
+    .. math:: x_0 = \mathrm{embed}(x) + p, \quad x_l = \mathrm{Block}_l(x_{l-1}), \quad f(x) =
+    W\,\mathrm{pool}(\mathrm{LN}(x_L)) + b
 
     Every weight may carry leading sample dimensions ``[S, 1, ...]``; then so does the output.
 

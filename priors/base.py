@@ -93,8 +93,8 @@ class RowPrior(ABC):
     r"""A prior over the rows of an attention layer, given the layer's activations.
 
     Args:
-        kl_weight: The weight :math:`\lambda \ge 0` of the rows' log-density and KL, default 1 (the evidence lower bound).
-            It scales the sample site inside the model, so that every objective respects it; 0 masks the site.
+        kl_weight: The weight :math:`\lambda \ge 0` of the rows' log-density and KL, default 1 (the evidence lower
+            bound). It scales the sample site inside the model, so that every objective respects it; 0 masks the site.
 
     Raises:
         SettingError: ``kl_weight`` is negative.

@@ -102,5 +102,3 @@ def _kl(p: MaskedDirichlet, q: MaskedDirichlet) -> Tensor:
         torch.digamma(p.concentration) - torch.digamma(p.total).unsqueeze(-1)
     )
     return p._where_valid(q._log_normalizer() - p._log_normalizer() + _sum(cross, mask))
-
-

@@ -40,7 +40,9 @@ def assign(choices: Mapping[str, T], names: Iterable[str], *, kind: str = "site"
     names = list(names)
     for pattern in choices:
         if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
-            expected = f"a pattern that matches a {kind} among {_some(names)}" if names else f"no pattern: no {kind} here"
+            expected = (
+                f"a pattern that matches a {kind} among {_some(names)}" if names else f"no pattern: no {kind} here"
+            )
             raise SettingError("", pattern, expected + near_misses(pattern, names))
     found = {}
     for name in names:

@@ -59,9 +59,7 @@ def choice_name(cls: type) -> str:
 
 def parameters(cls: type) -> dict[str, inspect.Parameter]:
     """The settings of a class: the keyword-only arguments of its constructor."""
-    if cls.__init__ is object.__init__:
-        return {}
-    signature = inspect.signature(cls.__init__)
+    signature = inspect.signature(cls)
     return {name: p for name, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY}
 
 

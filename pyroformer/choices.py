@@ -69,7 +69,10 @@ class Kind:
         found = [
             cls
             for cls in exported
-            if isinstance(cls, type) and issubclass(cls, self.bases) and not inspect.isabstract(cls) and cls not in self.bases
+            if isinstance(cls, type)
+            and issubclass(cls, self.bases)
+            and not inspect.isabstract(cls)
+            and cls not in self.bases
         ]
         return {choice_name(cls): cls for cls in sorted(found, key=choice_name)}
 
@@ -161,12 +164,16 @@ def _choice(cls: type, given: Any, path: str) -> Any:
     unknown = [key for key in given if key not in known]
     if unknown:
         raise SpecError(f"{path}.{unknown[0]}", given[unknown[0]], accepted + near_misses(str(unknown[0]), known))
-    hints = get_type_hints(cls.__init__, vars(inspect.getmodule(cls)), _scope(cls))
+    hints = get_type_hints(_constructor(cls), None, _scope(cls))
     settings = {key: convert(hints.get(key, Any), value, f"{path}.{key}") for key, value in given.items()}
     needed = [p for p in inspect.signature(cls).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
     if needed:
         return Recipe(cls, settings, path)
     return construct(cls, (), settings, path)
+
+
+def _constructor(cls: type) -> Any:
+    return next(vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base))
 
 
 def _scope(cls: type) -> dict[str, Any]:
@@ -222,6 +229,6 @@ def plain(choice: Any) -> Any:
         return {str(key): plain(value) for key, value in choice.items()}
     if isinstance(choice, nn.Module) and not isinstance(choice, Family | Likelihood | Backbone):
         return {"module": f"{type(choice).__module__}.{type(choice).__qualname__}"}
-    if inspect.isfunction(choice) or isinstance(choice, Callable) and not isinstance(choice, Prior | nn.Module):  # type: ignore[arg-type]
+    if inspect.isfunction(choice) or (isinstance(choice, Callable) and not isinstance(choice, Prior | nn.Module)):  # type: ignore[arg-type]
         return {"function": f"{choice.__module__}.{choice.__qualname__}"}
     return describe(choice)

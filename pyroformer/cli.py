@@ -28,7 +28,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
 @app.command()
 def run(
-    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file with the keys task, model, prior, guide, driver, seed.")],
+    spec: Annotated[
+        Path, typer.Argument(metavar="SPEC", help="YAML file with the keys task, model, prior, guide, driver, seed.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the run.")],
     assignments: Assignments = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads, default all processors.")] = None,
@@ -55,7 +57,9 @@ def run(
 
 @app.command()
 def compare(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name (pyroformer list studies) or YAML file.")],
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY", help="A study's name (pyroformer list studies) or YAML file.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for runs, tables and the report.")],
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds a method, default the study's.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes, default one a processor.")] = None,
@@ -64,9 +68,8 @@ def compare(
 ) -> None:
     """Run several specifications with several seeds, print their table and write a report."""
     from . import report
-    from .study import REPORT
+    from .study import REPORT, read_study
     from .study import compare as run_study
-    from .study import read_study
 
     found = run_study(read_study(study, seeds, tuple(assignments or ())), out=out, jobs=jobs, progress=not quiet)
     Console().print(report.rich_table(found))
@@ -77,7 +80,9 @@ def compare(
 
 @app.command(name="list")
 def list_choices(
-    kind: Annotated[str | None, typer.Argument(help="priors, guides, drivers, models, tasks, likelihoods or studies.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help="priors, guides, drivers, models, tasks, likelihoods or studies.")
+    ] = None,
 ) -> None:
     """List what may be chosen, with settings and defaults."""
     from .choices import KINDS, SpecError
@@ -107,7 +112,11 @@ def signature(cls: type) -> str:
     from .priors import describe
     from .priors.settings import parameters
 
-    factories = {f.name: f.default_factory for f in fields(cls) if f.default_factory is not MISSING} if is_dataclass(cls) else {}
+    factories = (
+        {f.name: f.default_factory for f in fields(cls) if f.default_factory is not MISSING}
+        if is_dataclass(cls)
+        else {}
+    )
     shown = []
     for name, parameter in parameters(cls).items():
         default: Any = factories[name]() if name in factories else parameter.default

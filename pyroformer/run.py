@@ -142,7 +142,11 @@ def _stored(spec: Spec, folder: Path) -> dict[str, Any]:
 
 def finished(folder: Path, spec: Spec) -> bool:
     """Whether a folder holds a finished run of this spec."""
-    return (folder / METRICS).is_file() and (folder / SPEC).is_file() and yamlfile.read(folder / SPEC) == _stored(spec, folder)
+    return (
+        (folder / METRICS).is_file()
+        and (folder / SPEC).is_file()
+        and yamlfile.read(folder / SPEC) == _stored(spec, folder)
+    )
 
 
 def load(folder: str | Path, *, net: nn.Module | None = None) -> Run:
@@ -159,7 +163,9 @@ def load(folder: str | Path, *, net: nn.Module | None = None) -> Run:
     if not (folder / SPEC).is_file():
         raise SpecError(str(folder), "no spec.yaml", "the folder of a run")
     if not (folder / POSTERIOR / "posterior.json").is_file():
-        raise SpecError(str(folder), "no posterior", "the folder of a finished run; this one was stopped before its end")
+        raise SpecError(
+            str(folder), "no posterior", "the folder of a finished run; this one was stopped before its end"
+        )
     content = yamlfile.read(folder / SPEC)
     if content["task"] == {"arrays": {"file": ARRAYS}}:
         content["task"] = {"arrays": {"file": str(folder / ARRAYS)}}
@@ -182,5 +188,3 @@ def load(folder: str | Path, *, net: nn.Module | None = None) -> Run:
 
 def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-

@@ -137,8 +137,8 @@ def compare(
 
     Args:
         study: A study, the name of one that comes with the package, or the path of a YAML file.
-        out: Folder for the runs, ``table.csv``, ``values.csv`` and ``report.html``. Cells that are finished there are not
-            run again.
+        out: Folder for the runs, ``table.csv``, ``values.csv`` and ``report.html``. Cells that are finished there are
+            not run again.
         seeds: In the place of the study's own number.
         jobs: Processes, each with one thread, default one a processor. With 1 the cells run in this process.
         progress: Show a progress bar, default False.
@@ -159,7 +159,9 @@ def compare(
         raise SpecError("--out", str(out), f"a folder that can be written to ({error.strerror})") from None
     waiting = [cell for cell, spec in specs.items() if not finished(folder_of(out, *cell), spec)]
     failures = _run(waiting, specs, out, jobs or os.cpu_count() or 1, len(specs), progress)
-    results = [_result(method, seed, folder_of(out, method, seed)) for method, seed in specs if (method, seed) not in failures]
+    results = [
+        _result(method, seed, folder_of(out, method, seed)) for method, seed in specs if (method, seed) not in failures
+    ]
     comparison = Comparison(
         study.title, study.description, results, [(method, seed, why) for (method, seed), why in failures.items()]
     )
@@ -203,7 +205,9 @@ def _run(
     bar = Progress(*columns, TextColumn("{task.fields[text]}"), console=Console(stderr=True), disable=not progress)
     with bar:
         task = bar.add_task("cells", total=total, completed=total - len(waiting), text="")
-        for (method, seed), why in Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(one)(c) for c in waiting):
+        for (method, seed), why in Parallel(n_jobs=jobs, return_as="generator_unordered")(
+            delayed(one)(c) for c in waiting
+        ):
             if why is not None:
                 failures[method, seed] = why
             bar.update(task, advance=1, text=f"{'failed' if why else 'done'}: {method}, seed {seed}")
@@ -233,5 +237,3 @@ def write(comparison: Comparison, out: Path) -> None:
     report.write_csv(comparison, out / TABLE)
     report.write_long_csv(comparison, out / VALUES)
     report.write_html(comparison, out / REPORT, environment())
-
-

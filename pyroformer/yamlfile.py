@@ -18,7 +18,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if key in seen:
                 mark = key_node.start_mark
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", mark)
@@ -79,8 +79,8 @@ def split_path(path: str) -> list[str]:
 def assign(content: dict[str, Any], assignment: str) -> dict[str, Any]:
     """Plain data with one assignment ``path=value`` made, its value read as YAML.
 
-    Along the path, choices and settings alternate. Naming another choice replaces the old one whole; a new glob is put in
-    front of the others, and a single choice before it becomes ``"*"``.
+    Along the path, choices and settings alternate. Naming another choice replaces the old one whole; a new glob is put
+    in front of the others, and a single choice before it becomes ``"*"``.
 
     Raises:
         SpecError: The assignment cannot be read.

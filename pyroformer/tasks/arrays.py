@@ -25,7 +25,8 @@ KEYS = ("x", "y", "x_test", "y_test", "x_validation", "y_validation")
 class Arrays(Task):
     """Arrays from a ``.npz`` file, or from `Task.from_arrays`.
 
-    The file holds ``x, y, x_test, y_test`` and perhaps ``x_validation, y_validation``, as `Task.from_arrays` takes them.
+    The file holds ``x, y, x_test, y_test`` and perhaps ``x_validation, y_validation``, as `Task.from_arrays` takes
+    them.
 
     Args:
         file: Path of the file; None only for arrays that are already in memory.
@@ -82,7 +83,9 @@ class Arrays(Task):
         for name in [name for name in tensors if name.startswith("x")]:
             other = tensors["y" + name[1:]]
             if len(other) != len(tensors[name]) or not len(other):
-                raise DataError(f"{name} has {len(tensors[name])} examples and y{name[1:]} {len(other)}: expected as many")
+                raise DataError(
+                    f"{name} has {len(tensors[name])} examples and y{name[1:]} {len(other)}: expected as many"
+                )
         if "x_validation" not in tensors:
             order = shuffled(len(tensors["x"]), 0)
             held, kept = order.split((len(order) // 10, len(order) - len(order) // 10))

@@ -31,8 +31,8 @@ def photograph_patches(count: int, seed: int) -> Tensor:
 class Digits(Task):
     """1,797 handwritten digits of 8x8 pixels in [0, 1]: 1,200 to train, 100 to validate, 497 to test.
 
-    Shifted set ``noisy``: the test digits with normal noise. Out of distribution, ``photographs``: as many 8x8 squares of
-    two photographs.
+    Shifted set ``noisy``: the test digits with normal noise. Out of distribution, ``photographs``: as many 8x8 squares
+    of two photographs.
 
     Args:
         train: Training examples, default 1200.
@@ -55,7 +55,9 @@ class Digits(Task):
     def __post_init__(self) -> None:
         check_positive(self, "train", "noise")
         check(self, "validation", self.validation >= 0, "a whole number of at least 0")
-        check(self, "train", self.train + self.validation < 1797, f"below {1797 - self.validation}, to leave a test set")
+        check(
+            self, "train", self.train + self.validation < 1797, f"below {1797 - self.validation}, to leave a test set"
+        )
 
     def load(self) -> TaskData:
         pixels, labels = load_digits(return_X_y=True)

@@ -142,7 +142,7 @@ class OnePassELBO(ELBO):
     def loss_and_grads(self, model: Any, guide: Guide, *args: Any, **kwargs: Any) -> float:
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         loss.backward()
-        return float(loss)
+        return loss.item()
 
     def _get_trace(self, *args: Any) -> Any:
         raise NotImplementedError("the bound is computed from the guide's own run")

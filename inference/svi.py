@@ -40,6 +40,7 @@ class SVI(Optimizing):
         Hoffman et al., 2013; Kingma and Welling, 2014. KL warm-up: Sønderby et al., 2016, Sec. 2.2.
     """
 
+    learning_rate: float = 3e-3
     particles: int = 1
     temperature: float = 1.0
     kl_weight: float = 1.0

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .inference import ClassPrediction, Posterior, RealPrediction, metrics
+from .inference import ClassPrediction, MixturePosterior, Posterior, RealPrediction, metrics
 from .inference.posterior import NUM_SAMPLES
 from .tasks import Split, TaskData
 
@@ -106,6 +107,16 @@ def evaluate(
             measured[name] = {**auroc, **uncertainty(prediction)}
             kept |= _classes(name, prediction)
     return measured, kept
+
+
+def members(posterior: Posterior, data: TaskData, *, seed: int = 0) -> list[dict[str, float]]:
+    """The test metrics of every member of a mixture on its own, so that it can be compared with them."""
+    if not isinstance(posterior, MixturePosterior):
+        return []
+    return [
+        evaluate(member, replace(data, validation=None, shifted={}, ood={}), seed=seed)[0]["test"]
+        for member in posterior.members
+    ]
 
 
 def _classes(name: str, prediction: ClassPrediction) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from . import yamlfile
 from .choices import SpecError
-from .evaluation import evaluate
+from .evaluation import evaluate, members
 from .inference import InferenceError, Posterior, RunMonitor
 from .inference.files import read_tensors, write_json, write_tensors, write_text
 from .spec import Spec
@@ -98,7 +98,9 @@ def fit(spec: Spec, *, out: str | Path | None = None, progress: bool | Console =
             error.add_note(f"the last good state is in {folder / POSTERIOR}")
         raise
     measured, predictions = evaluate(posterior, data, seed=spec.seed)
-    measured["fit"] = posterior.info
+    measured["fit"] = dict(posterior.info)
+    if alone := members(posterior, data, seed=spec.seed):
+        measured["fit"]["members_test"] = alone
     run = Run(spec, posterior, measured, monitor.history, predictions, folder)
     if folder is not None:
         posterior.save(folder / POSTERIOR)

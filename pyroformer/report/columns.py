@@ -1,0 +1,173 @@
+"""The columns of a comparison, decided from what was measured, and the numbers in them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from ..inference.metrics import mean_and_standard_error
+from ..results import Comparison, Result
+
+NEAR = 2.0
+"""How many combined standard errors a mean may lie from the best and still be marked with it."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric on one set.
+
+    Args:
+        group: The set, or ``fit``.
+        metric: Its key in the metrics of the set.
+        label: Its heading.
+        ideal: Infinity where higher is better, minus infinity where lower is, else the value to be closest to.
+        factor: What a value is multiplied by to be shown; 100 for shares shown in per cent.
+    """
+
+    group: str
+    metric: str
+    label: str
+    ideal: float
+    factor: float = 1.0
+
+    @property
+    def direction(self) -> str:
+        """What is good, in words."""
+        if math.isinf(self.ideal):
+            return "higher is better" if self.ideal > 0 else "lower is better"
+        return f"closest to {self.factor * self.ideal:g} is best"
+
+    def loss(self, mean: float) -> float:
+        """The value as something that is better when lower."""
+        return math.copysign(1.0, -self.ideal) * mean if math.isinf(self.ideal) else abs(mean - self.ideal)
+
+
+HIGHER, LOWER = math.inf, -math.inf
+MEASURES: dict[str, tuple[str, float, float]] = {
+    "accuracy": ("accuracy %", HIGHER, 100.0),
+    "rmse": ("RMSE", LOWER, 1.0),
+    "nll": ("NLL", LOWER, 1.0),
+    "ece": ("ECE %", LOWER, 100.0),
+    "brier": ("Brier", LOWER, 1.0),
+    "coverage_90": ("90 % cover", 0.9, 100.0),
+    "auroc_entropy": ("AUROC, H", HIGHER, 1.0),
+    "auroc_mutual_information": ("AUROC, MI", HIGHER, 1.0),
+}
+"""Heading, ideal and factor by the key of a metric, in the order in which they are shown."""
+
+TEST, HIDDEN, TEST_ONLY = "test", ("validation", "fit"), ("brier",)
+
+
+def columns(comparison: Comparison) -> list[Column]:
+    """What a table of this comparison shows: the test set, shifted and out-of-distribution sets, and the time of the fit.
+
+    Metrics decide, not names of tasks: a set has the columns of the metrics that any method measured on it.
+    """
+    found = []
+    for group in comparison.sets():
+        if group in HIDDEN:
+            continue
+        measured = {key for result in comparison.results for key in result.metrics.get(group) or {}}
+        for metric, (label, ideal, factor) in MEASURES.items():
+            if metric in measured and (group == TEST or metric not in TEST_ONLY):
+                found.append(Column(group, metric, label, ideal, factor))
+    seconds = Column("fit", "seconds", "seconds", LOWER)
+    return [*found, seconds] if any(value(result, seconds) is not None for result in comparison.results) else found
+
+
+def value(result: Result, column: Column) -> float | None:
+    """A result's number for a column, or None where it has no finite one."""
+    found = (result.metrics.get(column.group) or {}).get(column.metric)
+    if found is None and column.group == "fit":
+        parts = [member.get(column.metric) for member in result.metrics.get("fit", {}).get("members", [])]
+        found = sum(parts) if parts and all(map(is_number, parts)) else None
+    return float(found) if is_number(found) else None
+
+
+def is_number(content: Any) -> bool:
+    """Whether something is a finite number; truth values are none."""
+    return isinstance(content, int | float) and not isinstance(content, bool) and math.isfinite(content)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method in one column.
+
+    Args:
+        mean: Over seeds.
+        standard_error: Of the mean; NaN for one seed.
+        count: Seeds with a number.
+        missing: Finished seeds without one (NaN, infinite or absent); such a mean is never marked as best.
+    """
+
+    mean: float
+    standard_error: float
+    count: int
+    missing: int = 0
+
+
+def cells(comparison: Comparison, column: Column) -> dict[str, Cell]:
+    """The cells of a column by method; a method without any number has none."""
+    found = {}
+    for method in comparison.methods:
+        values = [value(result, column) for result in comparison.of(method)]
+        numbers = [number for number in values if number is not None]
+        if numbers:
+            mean, standard_error = (float(x) for x in mean_and_standard_error(numbers))
+            found[method] = Cell(mean, standard_error, len(numbers), len(values) - len(numbers))
+    return found
+
+
+def best(column: Column, found: Mapping[str, Cell]) -> list[str]:
+    r"""The method with the best mean first, then those that the seeds do not tell apart from it.
+
+    .. math:: d_m - d_{\text{best}} < 2 \sqrt{s_m^2 + s_{\text{best}}^2}
+
+    where :math:`d` is the mean, its negative where higher is better, or its distance from the ideal. Without standard
+    errors (one seed) only equal means join the best.
+    """
+    complete = {method: cell for method, cell in found.items() if not cell.missing}
+    if not complete:
+        return []
+    first = min(complete, key=lambda method: column.loss(complete[method].mean))
+
+    def near(method: str) -> bool:
+        gap = column.loss(complete[method].mean) - column.loss(complete[first].mean)
+        return gap == 0 or gap < NEAR * math.hypot(complete[method].standard_error, complete[first].standard_error)
+
+    return [first, *(method for method in complete if method != first and near(method))]
+
+
+def decimals(column: Column, found: Iterable[Cell]) -> int:
+    """Digits after the point for a whole column, from its median: three that count, one more where errors are small."""
+    cells = list(found)
+    means = [abs(cell.mean) for cell in cells if cell.mean]
+    errors = [cell.standard_error for cell in cells if cell.standard_error > 0]
+
+    def places(numbers: list[float], digits: int) -> int:
+        return digits - 1 - math.floor(math.log10(column.factor * median(numbers)))
+
+    wanted = min(places(means, 3), max(3, places(means, 2))) if means else 0
+    if errors:
+        wanted = max(wanted, min(places(errors, 1), wanted + 1))
+    return min(max(wanted, 1), 2) if column.factor == 100 else max(wanted, 0)
+
+
+def number(mean: float, places: int) -> str:
+    """A number with fixed digits after the point, or in powers of ten where it would be too long."""
+    return f"{mean:.{places}f}" if abs(mean) < 1e6 else f"{mean:.3g}"
+
+
+def texts(column: Column, found: Mapping[str, Cell]) -> dict[str, tuple[str, str]]:
+    """The mean and the standard error of every cell as text; the latter is empty for one seed."""
+    places = decimals(column, found.values())
+    return {
+        method: (
+            number(column.factor * cell.mean, places),
+            "" if math.isnan(cell.standard_error) else number(column.factor * cell.standard_error, places),
+        )
+        for method, cell in found.items()
+    }

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.distributions import biject_to
 
-from .family import Distribution, Family, LatentSite, Message
+from .family import Distribution, Family, LatentSite, Message, unconstrained
 
 
 class Delta(Family):
@@ -18,7 +17,7 @@ class Delta(Family):
 
     def setup(self, sites: dict[str, LatentSite]) -> None:
         self.names = {name: str(index) for index, name in enumerate(sites)}
-        self.transforms = {name: biject_to(site.prior.support) for name, site in sites.items()}
+        self.transforms = {name: unconstrained(name, site) for name, site in sites.items()}
         self.values = nn.ParameterDict(
             {self.names[name]: nn.Parameter(self.transforms[name].inv(site.value)) for name, site in sites.items()}
         )

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
 from torch import Tensor, nn
+from torch.distributions import Transform, biject_to
+
+from ..priors import SettingError
 
 Message = dict[str, Any]
 
@@ -26,6 +29,18 @@ class LatentSite:
     prior: Distribution
     value: Tensor
     plates: tuple[str, ...] = ()
+
+
+def unconstrained(name: str, site: LatentSite) -> Transform:
+    """The map from unconstrained numbers to the site's support.
+
+    Raises:
+        SettingError: There is none: the site is discrete.
+    """
+    try:
+        return biject_to(site.prior.support)
+    except NotImplementedError:
+        raise SettingError("", name, f"a continuous site, not {type(site.prior).__name__}") from None
 
 
 @dataclass
@@ -52,6 +67,24 @@ class Family(nn.Module, ABC):
 
     local = False
     """Whether the family is for sites inside the data plate (attention rows); others are for global sites."""
+
+    def check(self, name: str, site: Message, shape: torch.Size) -> None:
+        """Raise a ValueError about a site that the family cannot own as it is in the present run.
+
+        Args:
+            name: The site.
+            site: Pyro's message, or the node of a trace.
+            shape: The shape that the site's value had when the guide was made.
+        """
+        prior, frames = site["fn"], site["cond_indep_stack"]
+        now = prior.batch_shape + prior.event_shape
+        cut = [f.name for f in frames if f.full_size is not None and f.full_size != f.size]
+        if not self.local and (cut or now[len(now) - len(shape) :] != shape):
+            where = f"is in the subsampled plate {cut[0]!r}" if cut else f"has shape {tuple(now)}"
+            raise ValueError(
+                f"site {name!r} {where}, but {type(self).__name__} holds one value of shape {tuple(shape)}: expected a "
+                "family that is amortised over the data, such as DirichletRows for attention rows"
+            )
 
     @abstractmethod
     def setup(self, sites: dict[str, LatentSite]) -> None:

@@ -20,6 +20,7 @@ from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 from torch import Tensor, nn
 
 from ..priors import SettingError, assign, choice_name
+from ..priors.globs import near_misses
 from .family import Contribution, Distribution, Family, LatentSite, Message
 
 
@@ -39,6 +40,13 @@ def run_once(model: Callable[..., Any], example: tuple[Any, ...]) -> dict[str, M
     with torch.no_grad(), poutine.block(), poutine.trace() as tracer:
         model(*example)
     return {name: site for name, site in tracer.trace.nodes.items() if site["type"] == "sample"}
+
+
+def _start(name: str, value: Any, shape: torch.Size) -> Tensor:
+    value = torch.as_tensor(value).detach().clone()
+    if value.shape != shape:
+        raise SettingError("init", name, f"a value of shape {tuple(shape)}, not {tuple(value.shape)}")
+    return value
 
 
 def assign_families(families: Family | Mapping[str, Family], sites: Mapping[str, bool]) -> dict[str, Family]:
@@ -107,16 +115,19 @@ class Guide(AutoMessenger):
         sites = {name: site for name, site in everything.items() if is_latent(site)}
         start = dict(model.initial_values()) if hasattr(model, "initial_values") else {}
         start.update(init or {})
+        for name in set(init or {}) - set(sites):
+            raise SettingError("init", name, f"a site of the model among {', '.join(sites)}{near_misses(name, sites)}")
         plates = {name: tuple(f.name for f in site["cond_indep_stack"]) for name, site in sites.items()}
         families = copy.deepcopy(families)  # what is passed is a recipe: two guides never share parameters
         assigned = assign_families(families, {name: bool(plates[name]) for name in sites})
+        shapes = {name: site["fn"].batch_shape + site["fn"].event_shape for name, site in sites.items()}
+        for name, family in assigned.items():
+            family.check(name, sites[name], shapes[name])
         distinct = list(dict.fromkeys(assigned.values()))
         for family in distinct:
             own = {
                 name: LatentSite(
-                    sites[name]["fn"],
-                    torch.as_tensor(start.get(name, sites[name]["value"])).detach().clone(),
-                    plates[name],
+                    sites[name]["fn"], _start(name, start.get(name, sites[name]["value"]), shapes[name]), plates[name]
                 )
                 for name in sites
                 if assigned[name] is family
@@ -126,12 +137,25 @@ class Guide(AutoMessenger):
         # Plain handles: a module read through a Pyro module restates every one of its parameters, at each access.
         self.__dict__["_assigned"] = assigned
         self.__dict__["_distinct"] = tuple(distinct)
+        self.__dict__["_shapes"] = shapes
         self.__dict__["_priors"] = {}
         self.__dict__["_local_only"] = False
-        self.__dict__["_prefix"] = f"pyroformer_guide_{next(Guide._count)}"  # no two guides share stored parameters
-        self.__dict__["plate_nesting"] = max(
-            (-frame.dim for site in everything.values() for frame in site["cond_indep_stack"]), default=0
-        )
+        self.__dict__["_stating"] = False
+        self.__dict__["_prefix"] = self._new_prefix()
+        frames = [frame for site in everything.values() for frame in site["cond_indep_stack"] if frame.vectorized]
+        self.__dict__["plate_nesting"] = max((-frame.dim for frame in frames), default=0)
+
+    @classmethod
+    def _new_prefix(cls) -> str:
+        """A prefix for parameters in Pyro's store: no two guides share them, copies included."""
+        return f"pyroformer_guide_{next(Guide._count)}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "trace": Trace(), "_priors": {}}  # without the last run
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.__dict__["_prefix"] = self._new_prefix()
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -144,8 +168,17 @@ class Guide(AutoMessenger):
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Run the model under the guide, for stock inference: every parameter is stated to Pyro."""
-        pyro.module(self._prefix, self.__dict__["_modules"]["families"])
-        return super().__call__(*args, **kwargs)
+        with self.stated():
+            return super().__call__(*args, **kwargs)
+
+    @contextmanager
+    def stated(self) -> Iterator[None]:
+        """State every parameter to Pyro in the runs inside; our drivers optimise them without its store."""
+        self.__dict__["_stating"] = True
+        try:
+            yield
+        finally:
+            self.__dict__["_stating"] = False
 
     def __enter__(self) -> Any:
         outer = [frame for frame in get_plates() if frame.vectorized]
@@ -153,6 +186,8 @@ class Guide(AutoMessenger):
         for frame in outer:
             shape[frame.dim] = frame.size
         entered = super().__enter__()
+        if self._stating:  # now that the trace is open: objectives look there for something to train
+            pyro.module(self._prefix, self.__dict__["_modules"]["families"])
         self._priors.clear()
         for family in self._distinct:
             if family.local or not self._local_only:
@@ -181,7 +216,9 @@ class Guide(AutoMessenger):
         prior = msg["fn"]
         msg["infer"] = {**msg["infer"], "prior": prior}
         self._priors[name] = prior
-        q, value = self._assigned[name].posterior(name, prior, msg)
+        family = self._assigned[name]
+        family.check(name, msg, self._shapes[name])
+        q, value = family.posterior(name, prior, msg)
         if isinstance(q, Tensor):
             q = dist.Delta(q, event_dim=prior.event_dim, validate_args=False)
         shape = broadcast_shape(q.batch_shape, prior.batch_shape)

@@ -9,10 +9,10 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
-from torch.distributions import biject_to, constraints
+from torch.distributions import constraints
 
 from ..priors.settings import check_positive
-from .family import Contribution, Distribution, Family, LatentSite, Message
+from .family import Contribution, Distribution, Family, LatentSite, Message, unconstrained
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -64,9 +64,10 @@ class MeanField(Family):
         check_positive(self, "init_scale")
 
     def setup(self, sites: dict[str, LatentSite]) -> None:
-        self.transforms = {name: biject_to(site.prior.support) for name, site in sites.items()}
+        self.transforms = {name: unconstrained(name, site) for name, site in sites.items()}
         free = {name: self.transforms[name].inv(site.value) for name, site in sites.items()}
         self.shapes = {name: u.shape for name, u in free.items()}
+        self.inner = {name: len(site.prior.batch_shape) for name, site in sites.items()}
         self.sizes = [u.numel() for u in free.values()]
         self.real = frozenset(name for name, site in sites.items() if _is_real(site.prior.support))
         self.loc = nn.Parameter(torch.cat([u.reshape(-1) for u in free.values()]))
@@ -89,14 +90,9 @@ class MeanField(Family):
     def posterior(self, name: str, prior: Distribution, msg: Message) -> tuple[Distribution | Tensor, Tensor | None]:
         loc, scale, value = self._pieces[name]
         shape, transform = self.shapes[name], self.transforms[name]
-        if prior.batch_shape + prior.event_shape != shape and name in self.real:
-            raise ValueError(
-                f"site {name!r} has shape {tuple(prior.batch_shape + prior.event_shape)}, but {tuple(shape)} when "
-                "the guide was made: give a site in a subsampled plate to a family that is amortised over it"
-            )
         q = dist.Normal(loc.view(shape), scale.view(shape), validate_args=False)
         # outer plates lie to the left of the plates inside the model, which are part of the site's own shape
-        inner = len(prior.batch_shape)
+        inner = self.inner[name]
         lead = self._outer[: len(self._outer) - inner]
         value = value.view(lead + shape)
         if name in self.real:

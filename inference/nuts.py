@@ -77,7 +77,7 @@ class NUTS(Driver):
                 draws, diagnostics = self._chain(model, start.initial_values(), data, monitor)
             chains.append(draws)
             divergences += sum(len(found) for found in diagnostics["divergences"].values())
-            accepted += list(diagnostics["acceptance rate"].values())
+            accepted.append(diagnostics["mean acceptance"])
         stacked = {name: torch.stack([draws[name] for draws in chains]) for name in chains[0]}
         log_likelihood = self._log_likelihood(model, stacked, data)
         info = {
@@ -128,7 +128,9 @@ class NUTS(Driver):
         )
         with monitor.stage("sampling", total), pyro.validation_enabled(False):
             mcmc.run(data.x, data.y)
-        return mcmc.get_samples(), mcmc.diagnostics()
+        # Pyro's own "acceptance rate" counts accepted draws, which for this sampler are all of them
+        acceptance = {"mean acceptance": float(kernel._mean_accept_prob)}
+        return mcmc.get_samples(), {**mcmc.diagnostics(), **acceptance}
 
     @staticmethod
     def _log_likelihood(model: BayesianModel, stacked: dict[str, Tensor], data: Data) -> Tensor:

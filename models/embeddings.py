@@ -101,7 +101,7 @@ class Tokens(Input):
 
 
 class TokenEmbedding(Embedding):
-    """A table with one row per token of the vocabulary."""
+    """A table with one row per token of the vocabulary, which starts at standard normal entries."""
 
     def __init__(self, inputs: Tokens, width: int):
         super().__init__()
@@ -110,7 +110,7 @@ class TokenEmbedding(Embedding):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        nn.init.normal_(self.weight, std=self.weight.shape[1] ** -0.5)
+        nn.init.normal_(self.weight)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         if mask is None and self.padding is not None:

@@ -121,8 +121,8 @@ class Transformer(Backbone):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start the position embedding; the other parameters belong to modules that start themselves."""
-        nn.init.normal_(self.position, std=0.02)
+        """Start the position embedding at standard normal entries; the other parameters belong to modules of their own."""
+        nn.init.normal_(self.position)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Predict.

@@ -18,9 +18,13 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
+            mark = key_node.start_mark
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key that is no name", mark)
+            key = self.construct_object(key_node)
             if key in seen:
-                mark = key_node.start_mark
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
@@ -39,7 +43,16 @@ def parse(text: str) -> Any:
     Raises:
         yaml.YAMLError: The text is no YAML.
     """
-    return yaml.load(text, Loader=_Loader)
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except ValueError as error:  # such as the date 2024-13-45
+        raise yaml.YAMLError(str(error)) from None
+
+
+def _where(error: yaml.YAMLError) -> str:
+    """What is wrong with a YAML text, and where."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark and problem else str(error)
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -56,7 +69,7 @@ def read(path: str | Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(str(path), str(error), "a readable YAML file") from None
     except yaml.YAMLError as error:
-        raise SpecError(str(path), " ".join(str(error).split()), "valid YAML") from None
+        raise SpecError(str(path), _where(error), "valid YAML") from None
     if not isinstance(content, dict):
         raise SpecError(str(path), content, "a mapping such as `task: digits`")
     return content

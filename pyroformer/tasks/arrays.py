@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,12 +61,18 @@ class Arrays(Task):
         if hasattr(self, "_kept"):
             return self._kept
         if self.file is None:
-            raise DataError("arrays: no file and no arrays in memory: expected task.arrays.file")
+            raise DataError("task.arrays.file: got null; accepted: the path of a .npz file")
+        expected = f"expected a .npz file of plain arrays {', '.join(KEYS)}"
         try:
-            with np.load(self.file, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
-        except (ValueError, OSError, EOFError, KeyError) as error:
-            raise DataError(f"{self.file}: {error}: expected a .npz file of plain arrays {', '.join(KEYS)}") from None
+            with open(self.file, "rb") as file:
+                if not zipfile.is_zipfile(file):
+                    raise DataError(f"{self.file} is no .npz file, or only a part of one: {expected}")
+                with np.load(file, allow_pickle=False) as stored:
+                    arrays = {name: stored[name] for name in stored.files}
+        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{self.file}: {error}: {expected}") from None
         return arrays, None, None
 
     def load(self) -> TaskData:
@@ -75,11 +83,17 @@ class Arrays(Task):
                 f"{self.file or 'arrays'}: {'unknown ' + unknown[0] if unknown else 'no ' + missing[0]}: expected "
                 f"{', '.join(KEYS[:4])} and perhaps {', '.join(KEYS[4:])}"
             )
+        for name, other in (("x_validation", "y_validation"), ("y_validation", "x_validation")):
+            if name in arrays and other not in arrays:
+                raise DataError(f"{self.file or 'arrays'}: {name} but no {other}: expected both or none")
         tensors = {name: _tensor(name, array) for name, array in arrays.items()}
         for name, tensor in tensors.items():
             check_finite(name, tensor)
-        for name in [name for name in tensors if name.startswith("y") and tensors[name].is_floating_point()]:
-            tensors[name] = tensors[name].reshape(len(tensors[name]), -1)
+        for name in [name for name in tensors if name.startswith("y")]:
+            if tensors["y"].is_floating_point():
+                tensors[name] = tensors[name].float().reshape(len(tensors[name]), -1)
+            elif tensors[name].is_floating_point():
+                raise DataError(f"{name} holds real numbers and y whole ones: expected the same kind")
         for name in [name for name in tensors if name.startswith("x")]:
             other = tensors["y" + name[1:]]
             if len(other) != len(tensors[name]) or not len(other):
@@ -92,12 +106,13 @@ class Arrays(Task):
             if len(held):
                 tensors |= {"x_validation": tensors["x"][held], "y_validation": tensors["y"][held]}
                 tensors |= {"x": tensors["x"][kept], "y": tensors["y"][kept]}
-        outputs, default = _outputs([t for name, t in tensors.items() if name.startswith("y")], tensors["y"])
+        inputs = inputs or _inputs([t for name, t in tensors.items() if name.startswith("x")])
+        outputs, default = _outputs([t for name, t in tensors.items() if name.startswith("y")], tensors["y"], inputs)
         validation = None
         if "x_validation" in tensors:
             validation = Split(tensors["x_validation"], tensors["y_validation"])
         return TaskData(
-            inputs=inputs or _inputs([t for name, t in tensors.items() if name.startswith("x")]),
+            inputs=inputs,
             outputs=outputs,
             likelihood=likelihood or default,
             train=Split(tensors["x"], tensors["y"]),

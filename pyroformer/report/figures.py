@@ -1,0 +1,160 @@
+"""The figures of a report, as SVG that stands inside a page and takes its colours from it."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import matplotlib
+import torch
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ..results import Comparison, Result
+from .columns import HIDDEN, TEST
+from .plots import (
+    GRID,
+    INK,
+    MUTED,
+    Style,
+    elbo_curves,
+    flat_labelled,
+    regression_band,
+    reliability_diagram,
+    run_lines,
+    validation_curves,
+)
+
+THEMED = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)"}
+PARTS = {"elbo": "ELBO", "log_likelihood": "log-likelihood", "kl": "KL", "row_kl": "KL of rows", "log_joint": "log joint"}
+MOST_POINTS = 400
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One figure of a page: the method it is about, its SVG, and a line below."""
+
+    method: str
+    svg: Markup
+    caption: str = ""
+
+
+def to_svg(figure: Figure, label: str) -> Markup:
+    """A figure as an SVG element without outside references: text stays text, and greys become variables of the page."""
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has fonts of its own
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = re.sub(r"(?<=[\d.]\d{3})\d+(?=[ \"\n])", "", svg)
+    for color, variable in THEMED.items():
+        svg = svg.replace(color, variable)
+    label = str(Markup.escape(label))
+    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))
+
+
+def figure(width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of that many inches with axes below each other."""
+    made = Figure(figsize=(width, height), layout="constrained")
+    made.get_layout_engine().set(w_pad=0.02, h_pad=0.02)  # type: ignore[union-attr]
+    return made, list(made.subplots(rows, 1, sharex=rows > 1, squeeze=False)[:, 0])
+
+
+def reliability_panels(comparison: Comparison) -> dict[str, list[Panel]]:
+    """By set, the reliability diagram of each method, pooled over its seeds."""
+    panels: dict[str, list[Panel]] = {}
+    for name in comparison.sets():
+        for method in comparison.methods if name not in HIDDEN else ():
+            pairs = [_labelled(result, name) for result in comparison.of(method)]
+            kept = [pair for pair in pairs if pair is not None]
+            if not kept:
+                continue
+            p, y = (torch.cat(parts) for parts in zip(*kept, strict=True))
+            made, (ax,) = figure(2.5, 2.85)
+            reliability_diagram(ax, p, y)
+            caption = f"{len(y):,} predictions" + (f", {len(kept)} seeds" if len(kept) > 1 else "")
+            svg = to_svg(made, f"reliability of {method} on {name}")
+            panels.setdefault(name, []).append(Panel(method, svg, caption))
+    return panels
+
+
+def _labelled(result: Result, name: str) -> tuple[Tensor, Tensor] | None:
+    p, y = (result.predictions.get(f"{name}.{key}") for key in ("probabilities", "labels"))
+    if p is None or y is None:
+        return None
+    p, y = flat_labelled(p, y)
+    return (p, y) if len(y) and torch.isfinite(p).all() else None
+
+
+def bound_panels(comparison: Comparison, styles: Mapping[str, Style]) -> list[Panel]:
+    """For each method its bound and the parts of it below each other; without a prior's weight the likelihood alone."""
+    panels = []
+    for method in comparison.methods:
+        histories = [result.history for result in comparison.of(method)]
+        weights = [record["beta"] for history in histories for record in history if "beta" in record]
+        wanted = ["log_likelihood"] if weights and not any(weights) else list(PARTS)
+        lines = {part: [line for history in histories for line in run_lines(history, part)] for part in wanted}
+        # a part that is zero throughout is not there
+        parts = [part for part, found in lines.items() if any(y.any() for _, y in found)]
+        if not parts:
+            continue
+        made, axes = figure(3.1, 0.55 + 1.15 * len(parts), len(parts))
+        for ax, part in zip(axes, parts, strict=True):
+            elbo_curves(ax, histories, part=part, color=styles[method]["color"])
+            ax.set_title(PARTS[part], fontsize=8.5, color=INK, loc="left", pad=3)
+            ax.set_xlabel(ax.get_xlabel() if ax is axes[-1] else "")
+        runs = len(lines[parts[0]])
+        panels.append(Panel(method, to_svg(made, f"training of {method}"), f"{runs} runs" if runs > 1 else "1 run"))
+    return panels
+
+
+def validation_figure(comparison: Comparison, styles: Mapping[str, Style]) -> Markup | None:
+    """The validation curves of all methods, to be named by the page."""
+    histories = {method: [result.history for result in comparison.of(method)] for method in comparison.methods}
+    if not any(run_lines(h, "validation_nll") for runs in histories.values() for h in runs):
+        return None
+    made, (ax,) = figure(5.6, 3.1)
+    validation_curves(ax, histories, styles=styles, legend=False)
+    return to_svg(made, "validation NLL by epoch")
+
+
+def band_panels(comparison: Comparison, styles: Mapping[str, Style]) -> list[Panel]:
+    """For each method on one real input the band of its first seed over all sets, on a common scale."""
+    drawn: list[tuple[Result, Callable[[str], Tensor], list[tuple[Tensor, Tensor]]]] = []
+    for method in comparison.methods:
+        result = comparison.of(method)[0]
+        sets = [name for name in comparison.sets() if name not in HIDDEN and f"{name}.x" in result.predictions]
+        if not sets:
+            continue
+
+        def joined(key: str, kept: Mapping[str, Tensor] = result.predictions, sets: list[str] = sets) -> Tensor:
+            return torch.cat([kept[f"{name}.{key}"][:, :1] for name in sets])
+
+        others = [tuple(result.predictions[f"{n}.{k}"][:MOST_POINTS, 0] for k in "xy") for n in sets if n != TEST]
+        drawn.append((result, joined, others))  # type: ignore[arg-type]
+    if not drawn:
+        return []
+    y = torch.cat([joined("y") for _, joined, _ in drawn])
+    low, high = float(y.min()), float(y.max())
+    room = 0.5 * (high - low) or 1.0
+    panels = []
+    for result, joined, others in drawn:
+        made, (ax,) = figure(3.4, 2.5)
+        regression_band(
+            ax, *(joined(key) for key in ("x", "mean", "lower", "upper")), color=styles[result.method]["color"], marks=others
+        )
+        if f"{TEST}.x" in result.predictions:
+            x_test, y_test = (result.predictions[f"{TEST}.{key}"][:MOST_POINTS, 0] for key in "xy")
+            ax.plot(x_test.numpy(), y_test.numpy(), ".", color=INK, markersize=2.5, alpha=0.7)
+        ax.set_ylim(low - room, high + room)
+        panels.append(Panel(result.method, to_svg(made, f"band of {result.method}"), f"seed {result.seed}"))
+    return panels

@@ -1,0 +1,136 @@
+"""What the numbers of a comparison say, in sentences made from nothing but the numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+
+from ..results import Comparison
+from .columns import NEAR, TEST, Cell, Column, best, cells, columns, texts
+
+UNITS = {"accuracy": " %", "ece": " %", "coverage_90": " %", "nll": " nats"}
+
+
+class Found:
+    """A column with its cells, ready to be talked about."""
+
+    def __init__(self, comparison: Comparison, column: Column):
+        self.column, self.cells = column, cells(comparison, column)
+        self.best = best(column, self.cells)
+        self.texts, self.unit = texts(column, self.cells), UNITS.get(column.metric, "")
+
+    def value(self, method: str) -> str:
+        """The mean with its standard error and unit."""
+        return " ± ".join(filter(None, self.texts[method])) + self.unit
+
+    def named(self, methods: Iterable[str]) -> str:
+        """Methods with their values."""
+        return ", ".join(f"“{method}” ({self.value(method)})" for method in methods)
+
+    @property
+    def leader(self) -> str:
+        """The best method with its value, and whom the seeds do not tell apart from it."""
+        first, *near = self.best
+        text = f"“{first}” with {self.value(first)}"
+        return f"{text}, not told apart from {self.named(near)}" if near else text
+
+    def above(self, method: str, level: float) -> bool:
+        """Whether a method's mean is above a level by more than the noise of its seeds (one seed: simply above)."""
+        cell = self.cells[method]
+        error = 0.0 if math.isnan(cell.standard_error) else cell.standard_error
+        return cell.mean - level > NEAR * error
+
+
+def reading(comparison: Comparison) -> list[str]:
+    """A few sentences: who is best by test NLL and by how much, then calibration, shift, and what is far from the data.
+
+    Differences within 2 combined standard errors are called noise, and one seed a method is called too few.
+    """
+    found = {(c.group, c.metric): Found(comparison, c) for c in columns(comparison)}
+    found = {key: column for key, column in found.items() if column.best}
+    sentences = list(_runs(comparison, found))
+    if not found:
+        return sentences
+    if len(comparison.methods) == 1:
+        return [*sentences, *_alone(comparison.methods[0], found)]
+    return [*sentences, *_test(found), *_elsewhere(comparison, found)]
+
+
+def _runs(comparison: Comparison, found: Mapping[tuple[str, str], Found]) -> Iterator[str]:
+    if comparison.failures:
+        failed, every = len(comparison.failures), len(comparison.failures) + len(comparison.results)
+        yield f"{failed} of {every} runs did not finish; the numbers are of the others."
+    counts = [cell.count for column in found.values() for cell in column.cells.values()]
+    if counts and max(counts) == 1:
+        yield (
+            "There is one seed a method and so no standard error: the numbers rank these runs, and whether another seed "
+            "would rank them so is not known."
+        )
+
+
+def _alone(method: str, found: Mapping[tuple[str, str], Found]) -> Iterator[str]:
+    values = [f"{c.column.label.removesuffix(' %')} {c.value(method)}" for (group, _), c in found.items() if group == TEST]
+    if values:
+        yield f"There is one method, “{method}”, and nothing to compare it with. On the test set: {', '.join(values)}."
+
+
+def _test(found: Mapping[tuple[str, str], Found]) -> Iterator[str]:
+    nll = found.get((TEST, "nll"))
+    if nll is not None:
+        yield _lowest(nll)
+    for metric, text in (("accuracy", "Highest test accuracy"), ("rmse", "Lowest test error (RMSE)")):
+        if (TEST, metric) in found:
+            yield f"{text}: {found[TEST, metric].leader}."
+    if (TEST, "ece") in found:
+        yield f"Calibration on the test set is best (lowest ECE) for {found[TEST, 'ece'].leader}."
+    if (TEST, "coverage_90") in found:
+        yield from _coverage(found[TEST, "coverage_90"], "test observations")
+
+
+def _lowest(nll: Found) -> str:
+    first, *near = nll.best
+    text = f"Lowest test NLL: “{first}” with {nll.value(first)}."
+    others = [method for method in nll.cells if method not in nll.best]
+    if all(math.isnan(cell.standard_error) for cell in nll.cells.values()):
+        return text
+    if near and not others:
+        return f"{text} All others are within 2 combined standard errors of it: the differences in test NLL are within noise."
+    if near:
+        return f"{text} Within 2 combined standard errors of it, so within noise: {nll.named(near)}."
+    if not others:
+        return text
+    second = min(others, key=lambda method: nll.column.loss(nll.cells[method].mean))
+    return f"{text} The next, {nll.named([second])}, is more than the noise of the seeds away."
+
+
+def _coverage(column: Found, what: str) -> Iterator[str]:
+    yield f"Intervals that should hold 90 % of the {what} come closest for {column.leader}."
+    narrow = [m for m, cell in column.cells.items() if _below(cell, column.column.ideal)]
+    if narrow:
+        yield f"They are too narrow by more than noise for {column.named(narrow)}."
+
+
+def _below(cell: Cell, level: float) -> bool:
+    error = 0.0 if math.isnan(cell.standard_error) else cell.standard_error
+    return level - cell.mean > NEAR * error
+
+
+def _elsewhere(comparison: Comparison, found: Mapping[tuple[str, str], Found]) -> Iterator[str]:
+    for group in comparison.sets():
+        if group == TEST or not any(key[0] == group for key in found):
+            continue
+        if (group, "nll") in found:
+            parts = [f"lowest NLL {found[group, 'nll'].leader}"]
+            for metric, text in (("accuracy", "highest accuracy"), ("rmse", "lowest error (RMSE)"), ("ece", "lowest ECE")):
+                if (group, metric) in found:
+                    parts.append(f"{text} {found[group, metric].leader}")
+            yield f"On the shifted set “{group}”: {'; '.join(parts)}."
+        if (group, "coverage_90") in found:
+            yield from _coverage(found[group, "coverage_90"], f"observations of “{group}”")
+        scores = (("auroc_entropy", "entropy"), ("auroc_mutual_information", "mutual information"))
+        told = [(found[group, metric], by) for metric, by in scores if (group, metric) in found]
+        if told:
+            parts = [f"by {by} {column.leader}" for column, by in told]
+            text = f"Telling “{group}” from the test set, highest AUROC: {'; '.join(parts)}."
+            blind = not any(column.above(method, 0.5) for column, _ in told for method in column.cells)
+            yield f"{text} No method is better than chance (0.5) by more than noise." if blind else text

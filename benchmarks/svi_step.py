@@ -1,7 +1,7 @@
 """One mean-field step against a plain torch step and against stock SVI with AutoNormal, in one interleaved run.
 
-Digits, batch 128, width 32, depth 2, all weights random, one optimiser (Adam) for all three. The last line is JSON with the
-medians in milliseconds, ``ratio_to_plain`` and ``speedup_over_stock``.
+Digits, batch 128, width 32, depth 2, all weights random, one optimiser (Adam) for all three. The last line is JSON with
+the medians in milliseconds, ``ratio_to_plain`` and ``speedup_over_stock``.
 
     python benchmarks/svi_step.py [--steps 200] [--threads 1]
 """

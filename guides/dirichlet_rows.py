@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
-from ..priors import MaskedDirichlet
+from ..priors import MaskedDirichlet, SettingError
 from ..priors.rows import masked_softmax
 from ..priors.settings import check_option, check_positive
 from .family import Distribution, Family, LatentSite, Message
@@ -48,6 +49,10 @@ class DirichletRows(Family):
         self.sharpness, self.floor, self.shared = sharpness, floor, shared
         check_positive(self, "sharpness", "floor")
         check_option(self, "shared", ("global", "layer", "head"))
+
+    def check(self, name: str, site: Message, shape: torch.Size) -> None:
+        if "scores" not in site["infer"]:
+            raise SettingError("", name, "attention rows, which offer their scores: no other site has a softmax")
 
     def setup(self, sites: dict[str, LatentSite]) -> None:
         start = math.log(self.sharpness)

@@ -79,8 +79,10 @@ class Family(nn.Module, ABC):
         prior, frames = site["fn"], site["cond_indep_stack"]
         now = prior.batch_shape + prior.event_shape
         cut = [f.name for f in frames if f.full_size is not None and f.full_size != f.size]
-        if not self.local and (cut or now[len(now) - len(shape) :] != shape):
+        rows = "scores" in site["infer"]
+        if not self.local and (rows or cut or now[len(now) - len(shape) :] != shape):
             where = f"is in the subsampled plate {cut[0]!r}" if cut else f"has shape {tuple(now)}"
+            where = "holds attention rows" if rows else where
             raise ValueError(
                 f"site {name!r} {where}, but {type(self).__name__} holds one value of shape {tuple(shape)}: expected a "
                 "family that is amortised over the data, such as DirichletRows for attention rows"

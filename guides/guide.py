@@ -14,6 +14,7 @@ import torch
 from pyro import poutine
 from pyro.distributions.util import broadcast_shape
 from pyro.infer.autoguide import AutoMessenger
+from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.poutine.runtime import get_plates
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites, site_is_subsample
@@ -33,6 +34,11 @@ def is_latent(site: Message) -> bool:
         and not site["infer"].get("is_auxiliary")
         and not site["infer"].get("is_observation")
     )
+
+
+def vectorized(site: Message) -> list[CondIndepStackFrame]:
+    """The plates that hold a site as axes of its value; a sequential plate, run as a loop, makes sites like others."""
+    return [frame for frame in site["cond_indep_stack"] if frame.vectorized]
 
 
 def run_once(model: Callable[..., Any], example: tuple[Any, ...]) -> dict[str, Message]:
@@ -117,7 +123,7 @@ class Guide(AutoMessenger):
         start.update(init or {})
         for name in set(init or {}) - set(sites):
             raise SettingError("init", name, f"a site of the model among {', '.join(sites)}{near_misses(name, sites)}")
-        plates = {name: tuple(f.name for f in site["cond_indep_stack"]) for name, site in sites.items()}
+        plates = {name: tuple(frame.name for frame in vectorized(site)) for name, site in sites.items()}
         families = copy.deepcopy(families)  # what is passed is a recipe: two guides never share parameters
         assigned = assign_families(families, {name: bool(plates[name]) for name in sites})
         shapes = {name: site["fn"].batch_shape + site["fn"].event_shape for name, site in sites.items()}
@@ -142,7 +148,7 @@ class Guide(AutoMessenger):
         self.__dict__["_local_only"] = False
         self.__dict__["_stating"] = False
         self.__dict__["_prefix"] = self._new_prefix()
-        frames = [frame for site in everything.values() for frame in site["cond_indep_stack"] if frame.vectorized]
+        frames = [frame for site in everything.values() for frame in vectorized(site)]
         self.__dict__["plate_nesting"] = max((-frame.dim for frame in frames), default=0)
 
     @classmethod
@@ -270,7 +276,7 @@ class Guide(AutoMessenger):
 
     @staticmethod
     def _inside(site: Message) -> bool:
-        return any(frame.name != "draws" for frame in site["cond_indep_stack"])
+        return any(frame.name != "draws" for frame in vectorized(site))
 
     def summary(self) -> dict[str, Any]:
         """Numbers about the fitted posterior, by family."""

@@ -74,6 +74,10 @@ class MeanField(Family):
         self.log_scale = nn.Parameter(torch.full_like(self.loc, math.log(self.init_scale)))
         self._normal: _NormalPriors | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        run = ("_outer", "_pieces", "_together")  # what the last run left is part of its graph: no copy takes it
+        return {**{name: value for name, value in self.__dict__.items() if name not in run}, "_normal": None}
+
     @property
     def scale(self) -> Tensor:
         """The standard deviations, one vector in the order of the sites."""
@@ -116,6 +120,7 @@ class MeanField(Family):
         logs = self.log_scale if normal.weight is None else self.log_scale * normal.weight
         return Contribution(log_prior, logs.sum() + normal.count * (HALF_LOG_2PI + 0.5), covered)
 
+    @torch.enable_grad()
     def _normal_priors(self, covered: frozenset[str], priors: dict[str, Distribution]) -> _NormalPriors:
         locs, precisions, weights, others = [], [], [], []
         constant = self.loc.new_zeros(())
@@ -160,7 +165,7 @@ def _counts_once(site: Message) -> bool:
 class _NormalPriors:
     """The normal priors of the covered sites, as vectors in the order of the family's own.
 
-    Kept from run to run for as long as the model offers the same distribution objects.
+    Kept from run to run for as long as the model offers the same distribution objects with constant parameters.
     """
 
     covered: frozenset[str]
@@ -173,4 +178,5 @@ class _NormalPriors:
     count: float
 
     def fits(self, covered: frozenset[str], priors: dict[str, Distribution]) -> bool:
-        return covered == self.covered and all(priors[name] is prior for name, prior in self.priors.items())
+        constant = not (self.loc.requires_grad or self.precision.requires_grad)
+        return constant and covered == self.covered and all(priors[name] is p for name, p in self.priors.items())

@@ -67,9 +67,12 @@ class Data:
 
     def __post_init__(self) -> None:
         for name, x, y in (("train", self.x, self.y), ("validation", self.x_validation, self.y_validation)):
-            if x is None or y is None:
+            if x is None and y is None:
                 continue
             parts = x if isinstance(x, tuple) else (x,)
+            for part in (*parts, y):
+                if not isinstance(part, Tensor) or not part.dim():
+                    raise DataError(f"{name}: {part!r:.40}: expected a torch.Tensor with an axis of examples")
             if any(len(part) != len(y) for part in parts):
                 raise DataError(f"{name}: {len(parts[0])} inputs but {len(y)} observations: expected as many of each")
             if not len(y):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
+
 from ..models import BayesianModel
 from ..priors.settings import SettingError, check
 from .data import Data
@@ -39,6 +41,10 @@ class DeepEnsemble(Driver):
         super().__post_init__()
         check(self, "size", self.size >= 1, "a whole number of at least 1")
         check(self, "member", not isinstance(self.member, DeepEnsemble), "a driver that is no ensemble itself")
+
+    @property
+    def place(self) -> tuple[torch.device, torch.dtype]:
+        return self.member.place
 
     @property
     def needs_guide(self) -> bool:

@@ -17,7 +17,7 @@ from ..models.lifting import eval_mode
 from ..priors.settings import SettingError, check, check_option
 from .data import Data, DataError, take
 from .monitor import Monitor
-from .posterior import Posterior
+from .posterior import Posterior, store_as_it_was
 
 Families = Family | Mapping[str, Family] | Guide
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -60,6 +60,11 @@ class Driver(ABC):
             check(self, "device", False, f"a torch device of this machine, such as cpu ({reason})")
 
     @property
+    def place(self) -> tuple[torch.device, torch.dtype]:
+        """Where parameters and data are, and in which dtype."""
+        return torch.device(self.device), DTYPES[self.dtype]
+
+    @property
     def needs_guide(self) -> bool:
         """Whether the driver fits a guide that it is given; others refuse one."""
         return False
@@ -94,14 +99,12 @@ class Driver(ABC):
             InferenceError: A number became NaN or infinite; the error holds the last good posterior.
         """
         self.check(model, guide)
-        if isinstance(guide, Guide):
-            model = guide.model
-        device, dtype = torch.device(self.device), DTYPES[self.dtype]
+        device, dtype = self.place
         if not isinstance(guide, Guide):
             model = copy_to(model, device, dtype)
         data = data.to(device, dtype)
-        check_observations(model, data)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), store_as_it_was():
+            check_observations(model, data)
             torch.manual_seed(seed)
             return self._run(model, guide, data, seed, monitor or Monitor())
 
@@ -112,6 +115,12 @@ class Driver(ABC):
             raise SettingError("guide", None, f"a guide: {name} fits one")
         if not self.needs_guide and guide is not None:
             raise SettingError("guide", type(guide).__name__, f"none: {name} would ignore it")
+        if isinstance(guide, Guide):
+            if guide.model is not model:
+                raise SettingError("guide", "Guide", "a guide of this model, or families to make one from")
+            found = next(guide.parameters()).dtype
+            if found != self.place[1]:
+                raise SettingError("dtype", self.dtype, f"{str(found).removeprefix('torch.')}, which the guide has")
         if reason := self.refusal(model):
             raise SettingError("driver", name, reason)
 

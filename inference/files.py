@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -27,7 +28,12 @@ def replacing(path: Path) -> Iterator[Path]:
         yield new
         if path.is_dir():
             path.rename(old)
-        new.replace(path)
+        try:
+            new.replace(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
     finally:
         for left in (new, old):
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
@@ -40,8 +46,24 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file whole; NaN becomes null."""
-    write_text(path, json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
+    """Write a JSON file whole; NaN and infinity become null."""
+    write_text(path, json.dumps(plain(content), indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}: expected a JSON object")
+    return content
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -51,15 +73,24 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file."""
-    return load_file(path)
+    """Read a safetensors file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It holds something else.
+    """
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}") from None
 
 
-def _plain(content: Any) -> Any:
+def plain(content: Any) -> Any:
+    """Content as JSON can hold it: NaN and infinity become null."""
     if isinstance(content, Mapping):
-        return {str(key): _plain(value) for key, value in content.items()}
+        return {str(key): plain(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_plain(value) for value in content]
+        return [plain(value) for value in content]
     if isinstance(content, float) and content - content != 0:
         return None
     return content

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from .files import plain
+
 
 class Monitor:
     """Receives what a driver has to say; this one only keeps the history.
@@ -94,4 +96,4 @@ class RunMonitor(Monitor):
         super().record(entry)
         if self.path is not None:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(self.history[-1]) + "\n")
+                file.write(json.dumps(plain(self.history[-1]), allow_nan=False) + "\n")

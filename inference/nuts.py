@@ -54,7 +54,8 @@ class NUTS(Driver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self, "num_samples", "warmup_steps", "chains", "max_tree_depth")
+        check_positive(self, "warmup_steps", "chains", "max_tree_depth")
+        check(self, "num_samples", self.num_samples >= 4, "at least 4 draws, which its diagnostics need")
         check(self, "target_accept", 0 < self.target_accept < 1, "a number between 0 and 1")
 
     def refusal(self, model: BayesianModel) -> str | None:
@@ -96,9 +97,11 @@ class NUTS(Driver):
     def _chain(
         self, model: BayesianModel, start: Mapping[str, Tensor], data: Data, monitor: Monitor
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        total = self.num_samples + self.warmup_steps
+        total, acceptance = self.num_samples + self.warmup_steps, 0.0
 
         def hook(kernel: PyroNUTS, draws: Any, stage: str, index: int) -> None:
+            nonlocal acceptance
+            acceptance = float(kernel._mean_accept_prob)  # the kernel forgets it when the run ends
             if not kernel._potential_energy_last == kernel._potential_energy_last:
                 raise InferenceError(f"{stage} {index + 1}: the potential energy is NaN")
             state = f"{stage.lower()}  step {kernel.step_size:.2e}  accept {kernel._mean_accept_prob:.2f}"
@@ -109,7 +112,7 @@ class NUTS(Driver):
                     "stage": stage.lower(),
                     "log_joint": -float(kernel._potential_energy_last),
                     "step_size": float(kernel.step_size),
-                    "acceptance": float(kernel._mean_accept_prob),
+                    "acceptance": acceptance,
                 }
             )
 
@@ -129,8 +132,7 @@ class NUTS(Driver):
         with monitor.stage("sampling", total), pyro.validation_enabled(False):
             mcmc.run(data.x, data.y)
         # Pyro's own "acceptance rate" counts accepted draws, which for this sampler are all of them
-        acceptance = {"mean acceptance": float(kernel._mean_accept_prob)}
-        return mcmc.get_samples(), {**mcmc.diagnostics(), **acceptance}
+        return mcmc.get_samples(), {**mcmc.diagnostics(), "mean acceptance": acceptance}
 
     @staticmethod
     def _log_likelihood(model: BayesianModel, stacked: dict[str, Tensor], data: Data) -> Tensor:

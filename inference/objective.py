@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ..guides import Guide
+from ..guides.guide import vectorized
 
 Message = dict[str, Any]
 
@@ -98,7 +99,7 @@ class OnePassELBO(ELBO):
                 sampled["likelihood"] += _total(site, site["fn"].log_prob(site["value"]))
             elif name not in done and ("prior" in site["infer"] or site["infer"].get("is_auxiliary")):
                 site_kl, site_entropy = self._site(site, with_entropy)
-                local = any(frame.name != "particles" for frame in site["cond_indep_stack"])
+                local = any(frame.name != "particles" for frame in vectorized(site))
                 sampled["local_kl" if local else "kl"] += _total(site, site_kl)
                 if with_entropy:
                     sampled["entropy"] += _total(site, site_entropy)
@@ -133,7 +134,8 @@ class OnePassELBO(ELBO):
         return beta * regularizer - terms.log_likelihood
 
     def differentiable_loss(self, model: Any, guide: Guide, *args: Any, **kwargs: Any) -> Tensor:
-        return self.loss_of(self.terms(guide, *args, **kwargs))
+        with guide.stated():
+            return self.loss_of(self.terms(guide, *args, **kwargs))
 
     def loss(self, model: Any, guide: Guide, *args: Any, **kwargs: Any) -> float:
         with torch.no_grad():

@@ -112,6 +112,8 @@ class Fit:
         }
         self.optimizer = OPTIMIZERS[settings.optimizer](self.parameters.values(), lr=settings.learning_rate)
         self.best: dict[str, Tensor] | None = None
+        self.good: dict[str, Tensor] | None = None  # the first state of the present epoch with a finite loss
+        self.good_is_due = True
         self.best_nll, self.best_epoch = math.inf, 0
 
     def run(self, seed: int, monitor: Monitor) -> GuidePosterior:
@@ -123,6 +125,7 @@ class Fit:
         self.model.train()
         with monitor.stage("training", steps), pyro.validation_enabled(False):
             for epoch in range(1, settings.epochs + 1):
+                self.good_is_due = True
                 sums = dict.fromkeys(("elbo", "log_likelihood", "kl", "row_kl"), 0.0)
                 for index, x, y in self.data.batches(settings.batch_size, generator):
                     progress = done / steps
@@ -147,7 +150,9 @@ class Fit:
         terms = self.objective.terms(self.guide, x, y, len(self.data))
         loss = self.objective.loss_of(terms, beta) / len(self.data)
         if not math.isfinite(loss.item()):
-            raise InferenceError(f"{when}: the loss is {loss.item()}; {self.where(terms, index)}", self.finish())
+            raise InferenceError(f"{when}: the loss is {loss.item()}; {self.where(terms, index)}", self.last_good())
+        if self.good_is_due:
+            self.good, self.good_is_due = self.state(), False
         loss.backward()
         gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
         norm = nn.utils.get_total_norm(gradients.values())
@@ -155,7 +160,7 @@ class Fit:
             bad = next((name for name, g in gradients.items() if not torch.isfinite(g).all()), "the norm of all")
             raise InferenceError(
                 f"{when}: the gradient is not finite, first at {bad}, although the loss is {loss.item():.6g}",
-                self.finish(),
+                self.last_good(),
             )
         if self.settings.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self.parameters.values(), self.settings.clip_norm, norm)
@@ -202,8 +207,29 @@ class Fit:
         if eligible and nll < self.best_nll:
             self.best_nll, self.best_epoch = nll, epoch
             if self.settings.keep == "best":
-                self.best = {name: p.detach().clone() for name, p in self.parameters.items()}
+                self.best = self.state()
         return nll
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of everything that is optimised."""
+        return {name: p.detach().clone() for name, p in self.parameters.items()}
+
+    def last_good(self) -> GuidePosterior | None:
+        """The posterior after a failure: in the best state, else in the last one known to have a finite loss."""
+        if self.best is None and self.good is None:
+            return None
+        if self.best is None:
+            self.put(self.good)
+        posterior = self.finish()
+        if self.best is None:
+            posterior.info["kept"] = "last good"
+        return posterior
+
+    def put(self, state: dict[str, Tensor] | None) -> None:
+        """Go back to a state."""
+        with torch.no_grad():
+            for name, value in (state or {}).items():
+                self.parameters[name].copy_(value)
 
     def text(self, entry: dict[str, Any]) -> str:
         """An epoch in one line, per example, for the progress bar."""
@@ -214,10 +240,7 @@ class Fit:
 
     def finish(self, seconds: float | None = None) -> GuidePosterior:
         """The posterior in the best state, or in the present one when no state was kept."""
-        if self.best is not None:
-            with torch.no_grad():
-                for name, value in self.best.items():
-                    self.parameters[name].copy_(value)
+        self.put(self.best)
         self.model.eval()
         info: dict[str, Any] = {"kept": "last" if self.best is None else f"best (epoch {self.best_epoch})"}
         if self.best_epoch:

@@ -31,10 +31,12 @@ class MAP(Optimizing):
     def refusal(self, model: BayesianModel) -> str | None:
         if model.rows:
             return f"svi with a row family such as dirichlet_rows: {model.rows[0]} has no point estimate"
+        if not model.initial_values() and not model.learned:
+            return "a model with something to train; all its parameters are fixed"
         return None
 
     def _run(self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor) -> Posterior:
-        built = Guide(model, Delta(), data.example())
+        built = Guide(model, Delta() if model.initial_values() else {}, data.example())
         return Fit(self, built, data, OnePassELBO(), lambda progress: self.prior_weight).run(seed, monitor)
 
 

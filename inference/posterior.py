@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,9 +18,9 @@ from .. import guides
 from ..guides import Delta, Family, Guide
 from ..models import BayesianModel
 from ..models.lifting import eval_mode
-from ..priors import choice_name, settings
+from ..priors import SettingError, choice_name, settings
 from .data import DataError, Inputs, check_finite, first, move, take
-from .files import read_tensors, replacing, write_json, write_tensors
+from .files import read_json, read_tensors, replacing, write_json, write_tensors
 from .prediction import Prediction, gathering, slices
 
 FORMAT = 1
@@ -29,6 +28,18 @@ NUM_SAMPLES = 32
 """Draws for a prediction where the caller does not say: enough for digits to be within noise of 200."""
 MAX_NUMBERS = 2**24
 """About how many numbers one chunk of draws of the weights may hold."""
+
+
+@contextmanager
+def store_as_it_was() -> Iterator[None]:
+    """Leave no parameters in Pyro's store: models state what they learn whenever they run."""
+    store = pyro.get_param_store()
+    before = set(store.keys())
+    try:
+        yield
+    finally:
+        for name in set(store.keys()) - before:
+            del store[name]
 
 
 class Posterior(ABC):
@@ -88,7 +99,7 @@ class Posterior(ABC):
         Returns:
             ``[S, ...]`` by site.
         """
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), store_as_it_was():
             torch.manual_seed(seed)
             parts = [part for _, part in self.chunks(self._available(num_samples), num_samples)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
@@ -112,7 +123,7 @@ class Posterior(ABC):
             raise DataError("x: no examples")
         check_finite("x", x)
         gathered = gathering(self.model.likelihood, len(first(x)))
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), pyro.validation_enabled(False):
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), pyro.validation_enabled(False), store_as_it_was():
             torch.manual_seed(seed)
             self._predict(x, self._available(num_samples), batch_size, gathered)
         return gathered.result()
@@ -177,22 +188,25 @@ class Posterior(ABC):
             ValueError: The folder holds another format, or tensors that do not fit the model.
         """
         path = Path(path)
-        content = json.loads((path / "posterior.json").read_text(encoding="utf-8"))
+        content = read_json(path / "posterior.json")
         if content.get("format") != FORMAT or content.get("kind") not in Posterior.kinds:
             raise ValueError(
                 f"{path / 'posterior.json'}: format {content.get('format')!r} of kind {content.get('kind')!r}: "
                 f"expected format {FORMAT} of kind {', '.join(Posterior.kinds)}"
             )
+        if missing := {"dtype", "info", "structure"} - set(content):
+            raise ValueError(f"{path / 'posterior.json'} holds no {min(missing)!r}")
         tensors = read_tensors(path / "weights.safetensors")
         model = copy.deepcopy(model).to(getattr(torch, content["dtype"]))
         state = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-        try:
-            model.load_state_dict(state)
-        except RuntimeError as error:
-            raise ValueError(f"{path / 'weights.safetensors'} does not fit the model: {error}") from None
         kind = Posterior.kinds[content["kind"]]
         own = {name: t for name, t in tensors.items() if not name.startswith("model.")}
-        posterior = kind.restored(model, {**content["structure"], "path": path}, own)
+        try:
+            model.load_state_dict(state)
+            with torch.random.fork_rng(devices=[]), store_as_it_was():
+                posterior = kind.restored(model, {**content["structure"], "path": path}, own)
+        except (RuntimeError, LookupError, SettingError) as error:
+            raise ValueError(f"{path} does not fit the model: {error}") from None
         posterior.info = content["info"]
         return posterior
 
@@ -220,9 +234,11 @@ class GuidePosterior(Posterior):
         return 1 if point and not self.model.rows else None
 
     def chunks(self, num_samples: int, most: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
-        for where in slices(num_samples, most):
-            size = where.stop - where.start
-            yield size, self.guide.draw(size, *self.example)
+        # drawn in blocks that depend on nothing but the model, so that draws are the same for any batch size
+        for block in slices(num_samples, max(1, MAX_NUMBERS // max(self.num_weights, 1))):
+            draws = self.guide.draw(block.stop - block.start, *self.example)
+            for where in slices(block.stop - block.start, most):
+                yield where.stop - where.start, {name: values[where] for name, values in draws.items()}
 
     def tensors(self) -> dict[str, Tensor]:
         x = self.example[0]
@@ -292,7 +308,14 @@ class DrawsPosterior(Posterior):
 
     @classmethod
     def restored(cls, model: BayesianModel, structure: dict[str, Any], tensors: dict[str, Tensor]) -> Posterior:
-        return cls(model, {name.removeprefix("draws."): t for name, t in tensors.items()})
+        draws = {name.removeprefix("draws."): t for name, t in tensors.items()}
+        found = {name: values.shape[1:] for name, values in draws.items()}
+        sites = {name: value.shape for name, value in model.initial_values().items()}
+        if found != sites:
+            wrong = min(name for name in {*found, *sites} if found.get(name) != sites.get(name))
+            shapes = [tuple(at[wrong]) if wrong in at else "none" for at in (found, sites)]
+            raise LookupError(f"draws of {wrong} have shape {shapes[0]}: expected {shapes[1]}")
+        return cls(model, draws)
 
 
 class MixturePosterior(Posterior):
@@ -313,16 +336,18 @@ class MixturePosterior(Posterior):
         return None if None in counts else sum(counts)  # type: ignore[arg-type]
 
     def _each(self, num_samples: int) -> int:
-        return max(1, num_samples // len(self.members))
+        """Draws from each member, as many from all: one with fewer of its own repeats them."""
+        each = max(1, num_samples // len(self.members))
+        return each if len({m.num_samples for m in self.members}) > 1 else self.members[0]._available(each)
 
     def chunks(self, num_samples: int, most: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
         for member in self.members:
-            yield from member.chunks(member._available(self._each(num_samples)), most)
+            yield from member.chunks(self._each(num_samples), most)
 
     def _predict(self, x: Inputs, num_samples: int, batch_size: int, gathered: Any) -> None:
         # each member runs its own net: point-estimated weights and rows differ from member to member
         for member in self.members:
-            member._predict(x, member._available(self._each(num_samples)), batch_size, gathered)
+            member._predict(x, self._each(num_samples), batch_size, gathered)
 
     def tensors(self) -> dict[str, Tensor]:
         return {}

@@ -74,6 +74,10 @@ class PatchEmbedding(Embedding):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         image, patch = self.image, self.image.patch
+        size = (image.channels, image.height, image.width)
+        if x.shape[1:] != size and (image.channels > 1 or x.shape[1:] != size[1:]):
+            expected = f"[B, {', '.join(map(str, size if image.channels > 1 else size[1:]))}]"
+            raise ValueError(f"x has shape {tuple(x.shape)}: expected {expected}")
         x = x.reshape(-1, image.channels, image.height // patch, patch, image.width // patch, patch)
         return self.project(x.permute(0, 2, 4, 1, 3, 5).flatten(1, 2).flatten(2)), mask
 

@@ -6,24 +6,32 @@ import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pyro
 import torch
+from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
 from pyro.nn import PyroModule
 from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..priors import PointEstimate, Prior, RowPrior, RowPriorModule, SettingError, Site, assign, choice_name
 from .attention import Attention
+from .embeddings import FeatureEmbedding, TokenEmbedding
 from .layers import LayerNorm
 from .likelihoods import Categorical, Likelihood
+from .transformer import Transformer
 
 AnyPrior = Prior | RowPrior | PointEstimate | Callable[[str, Tensor], Distribution]
 Data = Tensor | tuple[Tensor, ...]
 
-NORMS = (LayerNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+NORMS = (LayerNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+
+TABLES = (nn.Embedding, TokenEmbedding, FeatureEmbedding, Transformer)
+"""Modules whose own parameters (a transformer's: its positions) are tables: a token meets one row."""
 
 
 def weight_sites(net: nn.Module) -> dict[str, Site]:
@@ -34,16 +42,18 @@ def weight_sites(net: nn.Module) -> dict[str, Site]:
     owners = dict(net.named_modules())
     sites = {}
     for name, value in net.named_parameters():
-        owner = owners[name.rpartition(".")[0]]
+        path, _, own = name.rpartition(".")
+        owner = owners[path]
         if isinstance(owner, RowPriorModule):
             continue
-        weight = value if value.dim() > 1 else getattr(owner, "weight", None)
-        if isinstance(owner, nn.Embedding):
-            fan_in = 1  # a token picks one row
+        weight = value if value.dim() > 1 else getattr(owner, own.replace("bias", "weight"), None)
+        if isinstance(weight, Tensor) and weight.dim() > 1 and not isinstance(owner, TABLES):
+            fan_in = weight[0].numel()
         else:
-            fan_in = weight[0].numel() if isinstance(weight, Tensor) and weight.dim() > 1 else 1
-        center = 1.0 if isinstance(owner, NORMS) and name.endswith("weight") else 0.0
-        sites[name] = Site(name, value.detach(), fan_in, center)
+            fan_in = 1
+        center = 1.0 if isinstance(owner, NORMS) and own == "weight" else 0.0
+        # a copy: priors may be made around these values, and the net's own will move
+        sites[name] = Site(name, value.detach().clone(), fan_in, center)
     return sites
 
 
@@ -66,13 +76,18 @@ def assign_priors(
         The prior of every weight, and that of every layer with random rows.
 
     Raises:
-        SettingError: A pattern matches nothing, or a weight is covered by none.
+        SettingError: A pattern matches nothing, a weight is covered by none, or a choice is no prior.
     """
     weights, rows = list(weights), list(rows)
     choices = prior if isinstance(prior, Mapping) else {"*": prior}
+    for pattern, choice in choices.items():
+        if isinstance(choice, type) or not (isinstance(choice, RowPrior | PointEstimate) or callable(choice)):
+            raise SettingError(
+                pattern, choice, "a prior such as Normal(), a point estimate such as Fixed(), or a function"
+            )
     of_rows = {pattern: p for pattern, p in choices.items() if isinstance(p, RowPrior)}
     of_weights = {pattern: p for pattern, p in choices.items() if not isinstance(p, RowPrior)}
-    if not of_weights:
+    if of_rows and not of_weights:
         lone = next(iter(of_rows.values()))
         hint = f"{{'*.rows': {choice_name(type(lone))}, '*': learned}}"
         raise SettingError("", choice_name(type(lone)), f"a prior over the weights as well, such as {hint}")
@@ -169,6 +184,8 @@ class BayesianModel(PyroModule):
     def reinitialized(self, seed: int) -> BayesianModel:
         """A copy whose net starts afresh, by every module's ``reset_parameters``, from this seed.
 
+        Fixed parameters keep their values.
+
         Raises:
             ValueError: A module owns parameters and cannot start them.
         """
@@ -181,6 +198,8 @@ class BayesianModel(PyroModule):
                     reset()
                 elif next(module.parameters(recurse=False), None) is not None:
                     raise ValueError(f"{type(module).__name__} at {name!r} has parameters but no reset_parameters()")
+        own = dict(self._modules["net"].named_parameters())
+        model.set_initial_values({n: p for n, p in own.items() if n not in self.sites and not p.requires_grad})
         return model
 
     def distributions(self) -> dict[str, Distribution]:
@@ -189,24 +208,33 @@ class BayesianModel(PyroModule):
         key = (anchor.device, anchor.dtype)
         if self._priors is None or self._priors[0] != key:
             made, values = {}, dict(self._modules["net"].named_parameters())
-            for name, site in self.sites.items():
-                choice, value = self.chosen[name], values[name].detach()
-                if isinstance(choice, Prior):
-                    made[name] = choice.distribution(Site(name, value, site.fan_in, site.center))
-                elif callable(choice):
-                    made[name] = self._event(name, choice(name, value), value.shape)
+            with poutine.block(), poutine.trace() as tracer:
+                for name, site in self.sites.items():
+                    choice, value = self.chosen[name], site.value.to(values[name])
+                    if isinstance(choice, Prior):
+                        made[name] = choice.distribution(replace(site, value=value))
+                    elif callable(choice):
+                        made[name] = self._event(name, choice(name, value), value.shape)
+            if tracer.trace.nodes:  # the result is kept, so that what is drawn here would be drawn once and never again
+                found = next(iter(tracer.trace.nodes))
+                raise ValueError(
+                    f"a prior states the site {found!r}: expected distributions without sites of their own"
+                )
             self._priors = key, made
         return self._priors[1]
 
     @staticmethod
     def _event(name: str, prior: Distribution, shape: torch.Size) -> Distribution:
         """A user's prior, widened to one event of the parameter's shape."""
-        if prior.event_shape != shape:
-            prior = prior.expand(shape[: len(shape) - len(prior.event_shape)])
-            prior = prior.to_event(len(prior.batch_shape))
-        if prior.event_shape != shape:
-            raise ValueError(f"the prior of {name} has shape {tuple(prior.event_shape)}: expected {tuple(shape)}")
-        return prior
+        lead = shape[: len(shape) - len(prior.event_shape)]
+        fits = prior.event_shape == shape[len(lead) :] and len(prior.batch_shape) <= len(lead)
+        sizes = zip(reversed(prior.batch_shape), reversed(lead), strict=False)
+        if not fits or any(own not in (1, size) for own, size in sizes):
+            own = tuple(prior.batch_shape + prior.event_shape)
+            raise ValueError(
+                f"the prior of {name} has shape {own}: expected {tuple(shape)}, or one that broadcasts to it"
+            )
+        return prior.expand(lead).to_event(len(lead)) if lead else prior
 
     def forward(self, x: Data, y: Tensor | None = None, num_data: int | None = None) -> Tensor:
         net, likelihood = self._modules["net"], self._modules["likelihood"]
@@ -241,7 +269,7 @@ def call(
 
     Args:
         net: Any module. One whose class says ``takes_batched_weights = True`` gets weights with sample dimensions as
-            they are; for others they are mapped over with `torch.vmap`.
+            they are; for others they are mapped over with `torch.vmap` (recurrent ones: in a loop).
         weights: Values by parameter name, ``[*W]``, or ``[S, 1, *W]`` with any number of leading sample dimensions.
         inputs: The net's positional arguments.
         shapes: The shapes of the net's own parameters, by name, where they are known already.
@@ -256,26 +284,45 @@ def call(
     unknown = [name for name in weights if name not in shapes]
     if unknown:
         raise KeyError(f"{unknown[0]} is not a parameter of {type(net).__name__}")
-    lead = max((w.shape[: w.dim() - len(shapes[name])] for name, w in weights.items()), key=len, default=torch.Size())
-    if len(lead) and lead.numel() == 1:
-        weights, lead = {name: w.reshape(shapes[name]) for name, w in weights.items()}, torch.Size()
+    lead = torch.broadcast_shapes(*{w.shape[: w.dim() - len(shapes[name])] for name, w in weights.items()})
     if len(lead) == 1:  # draws without the plate's dimension, as MCMC returns them
         weights = {n: w if w.shape == shapes[n] else w.unsqueeze(-len(shapes[n]) - 1) for n, w in weights.items()}
         lead = torch.Size((*lead, 1))
+    samples = lead[:-1]
+    if len(lead) and lead.numel() == 1:  # one draw: plain weights are quicker
+        output = functional_call(net, {name: w.reshape(shapes[name]) for name, w in weights.items()}, inputs)
+        return output.expand(samples + output.shape)
     if not len(lead) or getattr(net, "takes_batched_weights", False):
         return functional_call(net, dict(weights), inputs)
-    samples = lead[:-1]
     flat = {name: w.expand(lead + shapes[name]).reshape(-1, *shapes[name]) for name, w in weights.items()}
-    outputs = torch.vmap(lambda w: functional_call(net, w, inputs), randomness="different")(flat)
+    if any(isinstance(module, nn.RNNBase) for module in net.modules()):  # vmap has no rule for them
+        each = zip(*(values.unbind() for values in flat.values()), strict=True)
+        outputs = torch.stack([functional_call(net, dict(zip(flat, w, strict=True)), inputs) for w in each])
+    else:
+        with _known_to_vmap():
+            outputs = torch.vmap(lambda w: functional_call(net, w, inputs), randomness="different")(flat)
     return outputs.unflatten(0, samples)
 
 
 @contextmanager
+def _known_to_vmap() -> Iterator[None]:
+    """Run torch's attention by plain products: for its fused kernels vmap falls back to a loop, with a warning."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+@contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Run with a module in evaluation mode, and put back the mode it had."""
-    training = module.training
+    """Run with a module in evaluation mode, and put back the mode that each of its parts had."""
+    training = {part: part.training for part in module.modules()}
     module.eval()
     try:
         yield
     finally:
-        module.train(training)
+        for part, mode in training.items():
+            part.training = mode

@@ -21,6 +21,18 @@ OBSERVATION = {"is_observation": True}
 """Marks the site of the data, so that guides leave it alone when it is predicted."""
 
 
+def observe(distribution: Distribution, y: Tensor | None) -> None:
+    """Sample or observe ``y`` at the site ``obs``.
+
+    Raises:
+        ValueError: The shape of ``y`` is not that of a batch; Pyro would broadcast ``[B]`` against ``[B, 1]``.
+    """
+    shape = distribution.batch_shape[-1:] + distribution.event_shape
+    if y is not None and y.shape != shape:
+        raise ValueError(f"y has shape {tuple(y.shape)}: expected {tuple(shape)}")
+    pyro.sample("obs", distribution, obs=y, infer=dict(OBSERVATION))
+
+
 class Likelihood(nn.Module, ABC):
     """The distribution of an observation given the net's output."""
 
@@ -48,7 +60,7 @@ class Likelihood(nn.Module, ABC):
 
     def forward(self, outputs: Tensor, y: Tensor | None, drawn: dict[str, Tensor]) -> None:
         """Sample or observe ``y`` at the site ``obs``."""
-        pyro.sample("obs", self.distribution(outputs, drawn, y), obs=y, infer=dict(OBSERVATION))
+        observe(self.distribution(outputs, drawn, y), y)
 
 
 class Categorical(Likelihood):
@@ -81,7 +93,7 @@ class Categorical(Likelihood):
 
     def forward(self, outputs: Tensor, y: Tensor | None, drawn: dict[str, Tensor]) -> None:
         labels = y.clamp(min=0) if self.per_token and y is not None else y
-        pyro.sample("obs", self.distribution(outputs, drawn, y), obs=labels, infer=dict(OBSERVATION))
+        observe(self.distribution(outputs, drawn, y), labels)
 
 
 class Gaussian(Likelihood):

@@ -121,7 +121,7 @@ class Transformer(Backbone):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start the position embedding at standard normal entries; the other parameters belong to modules of their own."""
+        """Start the position embedding at standard normal entries; the rest belongs to modules of its own."""
         nn.init.normal_(self.position)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -68,12 +68,14 @@ class MaskedDirichlet(TorchDistribution):
         return self.mean * (1 - self.mean) / (self.total.unsqueeze(-1) + 1)
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
-        rows = Dirichlet(self.concentration, validate_args=False).rsample(torch.Size(sample_shape))
-        mask = self.mask_of_entries
+        mask, concentration = self.mask_of_entries, self.concentration
         if mask is None:
-            return rows
+            return Dirichlet(concentration, validate_args=False).rsample(torch.Size(sample_shape))
+        # In double: beside masked entries valid ones of small concentration may all fall below the smallest float32.
+        rows = Dirichlet(concentration.double(), validate_args=False).rsample(torch.Size(sample_shape))
         rows = torch.where(mask, rows, 0.0)  # gamma variables are independent: renormalising leaves Dir(c_valid)
-        return rows / rows.sum(-1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
+        rows = rows / rows.sum(-1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
+        return rows.to(concentration.dtype)
 
     def log_prob(self, value: Tensor) -> Tensor:
         logs = value.clamp(min=torch.finfo(value.dtype).tiny).log()

@@ -6,7 +6,6 @@ With all but `SoftmaxRows` the joint density does not contain the query weights,
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -99,8 +98,13 @@ class _KeyConcentrations(RowPriorModule):
     def __init__(self, head_dim: int, hidden: int, concentration: float, floor: float):
         super().__init__()
         self.concentration, self.floor = concentration, floor
-        self.first = nn.Parameter(torch.randn(hidden, head_dim) / math.sqrt(head_dim))
-        self.second = nn.Parameter(torch.randn(1, hidden) / math.sqrt(hidden))
+        self.first = nn.Parameter(torch.empty(hidden, head_dim))
+        self.second = nn.Parameter(torch.empty(1, hidden))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for weight in (self.first, self.second):
+            nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
 
     def forward(self, scores: Tensor, keys: Tensor, mask: Tensor | None) -> Distribution:
         logits = ((keys @ self.first.mT).relu() @ self.second.mT).mT

@@ -22,7 +22,7 @@ class SettingError(ValueError):
 
     def __init__(self, key: str, value: Any, expected: str):
         self.key, self.value, self.expected = key, value, expected
-        super().__init__(f"{key} = {value!r}: expected {expected}")
+        super().__init__(f"{key} = {value!r}: expected {expected}".removeprefix(" = "))
 
     def __reduce__(self) -> tuple[Any, ...]:  # BaseException would rebuild it from the message alone
         return type(self), (self.key, self.value, self.expected)

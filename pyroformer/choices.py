@@ -42,8 +42,16 @@ class SpecError(Exception):
         return f"{self.path}: got {_short(self.value)}; accepted: {self.accepted}"
 
 
+def as_yaml(value: Any) -> str:
+    """A value as a user of YAML would write it."""
+    words = {None: "null", True: "true", False: "false"}
+    if value is None or isinstance(value, bool):
+        return words[value]
+    return value if isinstance(value, str) and value else repr(value)
+
+
 def _short(value: Any, most: int = 80) -> str:
-    text = value if isinstance(value, str) and value else repr(value)
+    text = value if isinstance(value, str) and value else " ".join(as_yaml(value).split())
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
@@ -131,6 +139,12 @@ def build(kind: Kind, value: Any, path: str) -> Any:
     if kind.mapped and is_map(value):
         if not value:
             raise SpecError(path, value, f"a {kind.name} or a map from globs to {kind.name}s")
+        if any(str(key) in kind.classes() for key in value):
+            raise SpecError(
+                path,
+                ", ".join(map(str, value)),
+                f"one {kind.name} and its settings, or a map from globs over names to {kind.name}s",
+            )
         return {str(glob): _one(kind, choice, f'{path}."{glob}"') for glob, choice in value.items()}
     return _one(kind, value, path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -47,7 +48,7 @@ def run(
         torch.set_num_threads(threads)
     wanted = Spec.from_file(spec, assignments or ())
     if finished(out, wanted):
-        Console(stderr=True).print(f"{out} holds this run, finished; nothing to do")
+        print(f"{out} holds this run, finished; nothing to do", file=sys.stderr)
         result = load_run(out)
     else:
         result = fit(wanted, out=out, progress=not quiet)
@@ -109,6 +110,7 @@ def signature(cls: type) -> str:
     """A choice's settings with their defaults, as ``(scale=1.0)``."""
     from dataclasses import MISSING, fields, is_dataclass
 
+    from .choices import as_yaml
     from .priors import describe
     from .priors.settings import parameters
 
@@ -121,13 +123,14 @@ def signature(cls: type) -> str:
     for name, parameter in parameters(cls).items():
         default: Any = factories[name]() if name in factories else parameter.default
         plain = describe(default)
-        shown.append(f"{name}={next(iter(plain)) if isinstance(plain, dict) else plain}")
+        shown.append(f"{name}={next(iter(plain)) if isinstance(plain, dict) else as_yaml(plain)}")
     return f"({', '.join(shown)})" if shown else ""
 
 
 def summary(cls: type) -> str:
-    """The first sentence of a class's docstring."""
-    return " ".join((cls.__doc__ or "").split("\n\n")[0].split())
+    """The first paragraph of a class's docstring, without formulas and marks of code."""
+    text = " ".join((cls.__doc__ or "").split("\n\n")[0].split())
+    return re.sub(r":? :math:`[^`]*`", "", text).replace("`", "")
 
 
 def metrics_table(metrics: dict[str, Any]) -> Table:
@@ -142,20 +145,19 @@ def metrics_table(metrics: dict[str, Any]) -> Table:
 
 def main() -> None:
     """Run the command line: a user's mistake ends with exit code 2 and a message, without a traceback."""
-    from .choices import SpecError
-    from .inference import DataError, InferenceError
-
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         app()
-    except SpecError as error:
-        _fail(f"error: {error}", 2)
-    except DataError as error:
-        _fail(f"error: {error}", 2)
-    except InferenceError as error:
-        _fail("\n".join(["stopped: " + str(error), *getattr(error, "__notes__", [])]), 1)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
+    except Exception as error:
+        # not before: torch takes seconds to import, and `--help` needs none of it
+        from .choices import SpecError
+        from .inference import DataError, InferenceError
+
+        if isinstance(error, SpecError | DataError):
+            _fail(f"error: {error}", 2)
+        if isinstance(error, InferenceError):
+            _fail("\n".join(["stopped: " + str(error), *getattr(error, "__notes__", [])]), 1)
+        raise
 
 
 def _fail(message: str, code: int) -> None:

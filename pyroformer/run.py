@@ -19,6 +19,7 @@ from . import yamlfile
 from .choices import SpecError
 from .evaluation import evaluate, members
 from .inference import InferenceError, Posterior, RunMonitor
+from .inference.driver import check_observations
 from .inference.files import read_tensors, write_json, write_tensors, write_text
 from .spec import Spec
 from .tasks import Arrays, TaskData
@@ -86,6 +87,7 @@ def fit(spec: Spec, *, out: str | Path | None = None, progress: bool | Console =
     model = spec.build_model(data)
     guide = spec.build_guide(model, data)
     learnable = data.data
+    check_observations(model, learnable)
     if folder is not None:
         spec = prepare(folder, spec)
     console = (Console(stderr=True) if progress else None) if isinstance(progress, bool) else progress
@@ -109,12 +111,10 @@ def fit(spec: Spec, *, out: str | Path | None = None, progress: bool | Console =
     return run
 
 
-def prepare(folder: Path, spec: Spec) -> Spec:
-    """Make a run's folder and write its spec; returns the spec as it can be read from there.
-
-    Raises:
-        SpecError: The folder holds a run of another spec, or something that is no run.
-    """
+def check_folder(folder: Path, spec: Spec) -> None:
+    """Raise a `SpecError` when a folder holds a run of another spec, or something that is no run, or cannot hold it."""
+    if isinstance(spec.task, Arrays) and not spec.task.plain:
+        raise SpecError("task", "arrays with inputs or a likelihood of its own", "a task that its folder can hold")
     if folder.is_file():
         raise SpecError("--out", str(folder), "a folder; this is a file")
     if folder.is_dir() and any(folder.iterdir()):
@@ -122,6 +122,15 @@ def prepare(folder: Path, spec: Spec) -> Spec:
             raise SpecError("--out", str(folder), "a new or empty folder, or one with a run; this holds something else")
         if yamlfile.read(folder / SPEC) != _stored(spec, folder):
             raise SpecError("--out", str(folder), "a new folder; this one holds a run of another spec")
+
+
+def prepare(folder: Path, spec: Spec) -> Spec:
+    """Make a run's folder and write its spec; returns the spec as it can be read from there.
+
+    Raises:
+        SpecError: The folder holds a run of another spec, or something that is no run, or cannot be written to.
+    """
+    check_folder(folder, spec)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / METRICS).unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from .choices import DRIVERS, GUIDES, MODELS, PRIORS, TASKS, Recipe, SpecError, 
 from .guides import DirichletRows, Family, Guide, MeanField
 from .inference import Driver
 from .models import BayesianModel
-from .priors import SettingError
+from .priors import SettingError, choice_name
 from .priors.globs import near_misses
 from .tasks import Task, TaskData
 
@@ -67,8 +67,8 @@ class Spec(BaseModel):
         resolved: dict[str, Any] = {"seed": seed}
         for key, kind in kinds.items():
             value = given.get(key, defaults.get(key))
-            if key == "guide" and (value is None or isinstance(value, Guide)):
-                resolved[key] = value
+            if key == "guide" and value is None:
+                resolved[key] = None
             else:
                 resolved[key] = build(kind, value if value is not None else defaults[key], key)
         driver: Driver = resolved["driver"]
@@ -126,12 +126,15 @@ class Spec(BaseModel):
         try:
             self.driver.check(model, guide)
         except SettingError as error:
-            raise SpecError(error.key, plain_name(error.value), error.expected) from None
-        if guide is not None and not isinstance(guide, Guide):
+            value = choice_name(type(self.driver)) if error.key == "driver" else plain_name(error.value)
+            raise SpecError(error.key, value, error.expected) from None
+        if guide is not None:
             try:
                 Guide(model, guide, data.data.example())
             except SettingError as error:
                 raise SpecError("guide", error.value, error.expected) from None
+            except ValueError as error:
+                raise SpecError("guide", ", ".join(plain(guide)), f"families that fit the model: {error}") from None
         return guide
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from . import yamlfile
 from .choices import SpecError
+from .inference.driver import check_observations
 from .priors.globs import near_misses
 from .results import Comparison, Result
-from .run import environment, finished
+from .run import check_folder, environment, finished
 from .spec import KEYS as SPEC_KEYS
 from .spec import Spec
 
@@ -89,7 +90,10 @@ def read_study(name: str, seeds: int | None = None, assignments: tuple[str, ...]
         raise SpecError("methods", methods, "a mapping from names to parts of a spec")
     for method, parts in methods.items():
         if not isinstance(parts, dict | None):
-            raise SpecError(f"methods.{method}", parts, f"a mapping with keys among {', '.join(SPEC_KEYS)}")
+            raise SpecError(f"methods.{method}", parts, f"a mapping with keys among {', '.join(SPEC_KEYS[:-1])}")
+    for place, parts in (("base", base), *((f"methods.{method}", parts or {}) for method, parts in methods.items())):
+        if "seed" in parts:
+            raise SpecError(f"{place}.seed", parts["seed"], "no seed here: the study's `seeds` says how many there are")
     methods = {str(method): parts or {} for method, parts in methods.items()}
     count = content.get("seeds", 1) if seeds is None else seeds
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
@@ -179,9 +183,13 @@ def _check(study: Study, specs: Mapping[tuple[str, int], Spec], out: Path) -> No
         spec = specs[method, 0]
         data = spec.task.load()
         try:
-            spec.build_guide(spec.build_model(data), data)
+            model = spec.build_model(data)
+            spec.build_guide(model, data)
         except SpecError as error:
             raise SpecError(f"methods.{method}.{error.path}", error.value, error.accepted) from None
+        check_observations(model, data.data)
+    for cell, spec in specs.items():
+        check_folder(folder_of(out, *cell), spec)
 
 
 def _run(
@@ -202,7 +210,9 @@ def _run(
     failures: dict[tuple[str, int], str] = {}
     jobs = min(jobs, max(len(waiting), 1))
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
-    bar = Progress(*columns, TextColumn("{task.fields[text]}"), console=Console(stderr=True), disable=not progress)
+    bar = Progress(
+        *columns, TextColumn("{task.fields[text]}", markup=False), console=Console(stderr=True), disable=not progress
+    )
     with bar:
         task = bar.add_task("cells", total=total, completed=total - len(waiting), text="")
         for (method, seed), why in Parallel(n_jobs=jobs, return_as="generator_unordered")(

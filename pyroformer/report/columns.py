@@ -62,7 +62,7 @@ TEST, HIDDEN, TEST_ONLY = "test", ("validation", "fit"), ("brier",)
 
 
 def columns(comparison: Comparison) -> list[Column]:
-    """What a table of this comparison shows: the test set, shifted and out-of-distribution sets, and the time of the fit.
+    """What a table of this comparison shows: test set, shifted sets, out-of-distribution sets, time of the fit.
 
     Metrics decide, not names of tasks: a set has the columns of the metrics that any method measured on it.
     """
@@ -84,7 +84,7 @@ def value(result: Result, column: Column) -> float | None:
     if found is None and column.group == "fit":
         parts = [member.get(column.metric) for member in result.metrics.get("fit", {}).get("members", [])]
         found = sum(parts) if parts and all(map(is_number, parts)) else None
-    return float(found) if is_number(found) else None
+    return float(found) if found is not None and is_number(found) else None
 
 
 def is_number(content: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import matplotlib
@@ -13,6 +13,7 @@ import torch
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from ..results import Comparison, Result
@@ -31,7 +32,13 @@ from .plots import (
 )
 
 THEMED = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)"}
-PARTS = {"elbo": "ELBO", "log_likelihood": "log-likelihood", "kl": "KL", "row_kl": "KL of rows", "log_joint": "log joint"}
+PARTS = {
+    "elbo": "ELBO",
+    "log_likelihood": "log-likelihood",
+    "kl": "KL",
+    "row_kl": "KL of rows",
+    "log_joint": "log joint",
+}
 MOST_POINTS = 400
 
 
@@ -45,27 +52,34 @@ class Panel:
 
 
 def to_svg(figure: Figure, label: str) -> Markup:
-    """A figure as an SVG element without outside references: text stays text, and greys become variables of the page."""
+    """A figure as an SVG element without outside references: text stays text, greys become variables of the page."""
     file = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has fonts of its own
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    svg = re.sub(r"(?<=[\d.]\d{3})\d+(?=[ \"\n])", "", svg)
     for color, variable in THEMED.items():
         svg = svg.replace(color, variable)
     label = str(Markup.escape(label))
     return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))
 
 
+def swatch(style: Style) -> Markup:
+    """A short piece of a method's line, to stand beside its name."""
+    dashes = {"-": "none", "--": "6 3", ":": "2 2", "-.": "7 2 2 2"}[style["linestyle"]]
+    line = '<path d="M0 3H22" stroke="{}" stroke-dasharray="{}"/>'
+    return Markup(f'<svg class="swatch" viewBox="0 0 22 6" aria-hidden="true">{line}</svg>').format(
+        style["color"], dashes
+    )
+
+
 def figure(width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
     """A figure of that many inches with axes below each other."""
-    made = Figure(figsize=(width, height), layout="constrained")
-    made.get_layout_engine().set(w_pad=0.02, h_pad=0.02)  # type: ignore[union-attr]
+    made = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))
     return made, list(made.subplots(rows, 1, sharex=rows > 1, squeeze=False)[:, 0])
 
 
@@ -79,7 +93,7 @@ def reliability_panels(comparison: Comparison) -> dict[str, list[Panel]]:
             if not kept:
                 continue
             p, y = (torch.cat(parts) for parts in zip(*kept, strict=True))
-            made, (ax,) = figure(2.5, 2.85)
+            made, (ax,) = figure(2.1, 2.45)
             reliability_diagram(ax, p, y)
             caption = f"{len(y):,} predictions" + (f", {len(kept)} seeds" if len(kept) > 1 else "")
             svg = to_svg(made, f"reliability of {method} on {name}")
@@ -107,54 +121,61 @@ def bound_panels(comparison: Comparison, styles: Mapping[str, Style]) -> list[Pa
         parts = [part for part, found in lines.items() if any(y.any() for _, y in found)]
         if not parts:
             continue
-        made, axes = figure(3.1, 0.55 + 1.15 * len(parts), len(parts))
+        made, axes = figure(3.1, 0.5 + 1.1 * len(parts), len(parts))
         for ax, part in zip(axes, parts, strict=True):
             elbo_curves(ax, histories, part=part, color=styles[method]["color"])
             ax.set_title(PARTS[part], fontsize=8.5, color=INK, loc="left", pad=3)
-            ax.set_xlabel(ax.get_xlabel() if ax is axes[-1] else "")
+            ax.set(xlabel=ax.get_xlabel() if ax is axes[-1] else "", ylabel="")
         runs = len(lines[parts[0]])
         panels.append(Panel(method, to_svg(made, f"training of {method}"), f"{runs} runs" if runs > 1 else "1 run"))
     return panels
 
 
-def validation_figure(comparison: Comparison, styles: Mapping[str, Style]) -> Markup | None:
-    """The validation curves of all methods, to be named by the page."""
+def validation_figure(comparison: Comparison, styles: Mapping[str, Style]) -> tuple[list[str], Markup | None]:
+    """The methods that have validation curves, and a figure of them that leaves their names to the page."""
     histories = {method: [result.history for result in comparison.of(method)] for method in comparison.methods}
-    if not any(run_lines(h, "validation_nll") for runs in histories.values() for h in runs):
-        return None
-    made, (ax,) = figure(5.6, 3.1)
+    named = [method for method, runs in histories.items() if any(run_lines(h, "validation_nll") for h in runs)]
+    if not named:
+        return [], None
+    made, (ax,) = figure(4.6, 2.8)
     validation_curves(ax, histories, styles=styles, legend=False)
-    return to_svg(made, "validation NLL by epoch")
+    return named, to_svg(made, "validation NLL by epoch")
 
 
 def band_panels(comparison: Comparison, styles: Mapping[str, Style]) -> list[Panel]:
-    """For each method on one real input the band of its first seed over all sets, on a common scale."""
-    drawn: list[tuple[Result, Callable[[str], Tensor], list[tuple[Tensor, Tensor]]]] = []
-    for method in comparison.methods:
-        result = comparison.of(method)[0]
-        sets = [name for name in comparison.sets() if name not in HIDDEN and f"{name}.x" in result.predictions]
-        if not sets:
-            continue
+    """For each method on one real input the band of its first seed over all sets, on a common scale.
 
-        def joined(key: str, kept: Mapping[str, Tensor] = result.predictions, sets: list[str] = sets) -> Tensor:
-            return torch.cat([kept[f"{name}.{key}"][:, :1] for name in sets])
-
-        others = [tuple(result.predictions[f"{n}.{k}"][:MOST_POINTS, 0] for k in "xy") for n in sets if n != TEST]
-        drawn.append((result, joined, others))  # type: ignore[arg-type]
-    if not drawn:
+    Observations outside the test set are hollow. Of several outputs the first is drawn.
+    """
+    bands = {method: joined(comparison.of(method)[0]) for method in comparison.methods}
+    bands = {method: band for method, band in bands.items() if band and all(t.isfinite().all() for t in band.values())}
+    if not bands:
         return []
-    y = torch.cat([joined("y") for _, joined, _ in drawn])
+    y = torch.cat([band["y"] for band in bands.values()])
     low, high = float(y.min()), float(y.max())
     room = 0.5 * (high - low) or 1.0
     panels = []
-    for result, joined, others in drawn:
+    for method, band in bands.items():
         made, (ax,) = figure(3.4, 2.5)
-        regression_band(
-            ax, *(joined(key) for key in ("x", "mean", "lower", "upper")), color=styles[result.method]["color"], marks=others
-        )
-        if f"{TEST}.x" in result.predictions:
-            x_test, y_test = (result.predictions[f"{TEST}.{key}"][:MOST_POINTS, 0] for key in "xy")
-            ax.plot(x_test.numpy(), y_test.numpy(), ".", color=INK, markersize=2.5, alpha=0.7)
+        regression_band(ax, **band, color=styles[method]["color"])
         ax.set_ylim(low - room, high + room)
-        panels.append(Panel(result.method, to_svg(made, f"band of {result.method}"), f"seed {result.seed}"))
+        seed = comparison.of(method)[0].seed
+        panels.append(Panel(method, to_svg(made, f"band of {method}"), f"seed {seed}"))
     return panels
+
+
+def joined(result: Result) -> dict[str, Tensor]:
+    """The predictions over all sets with one real input, as `regression_band` takes them; at most 400 a set."""
+    kept = result.predictions
+    keys = ("x", "mean", "lower", "upper", "y")
+    sets = [n for n in dict.fromkeys(key.rpartition(".")[0] for key in kept) if n not in HIDDEN]
+    sets = [n for n in sets if all(f"{n}.{key}" in kept for key in keys)]
+    if not sets:
+        return {}
+    chosen = [{key: _first(kept[f"{n}.{key}"]) for key in keys} for n in sets]
+    apart = [torch.full(part["x"].shape, n != TEST) for n, part in zip(sets, chosen, strict=True)]
+    return {**{key: torch.cat([part[key] for part in chosen]) for key in keys}, "apart": torch.cat(apart)}
+
+
+def _first(values: Tensor) -> Tensor:
+    return values.reshape(len(values), -1)[:MOST_POINTS, 0]

@@ -10,8 +10,6 @@ from typing import Any
 from ..results import Comparison, Result
 from .columns import is_number
 
-OWN_PLACE = ("guide", "members")  # shown as learned quantities, and folded into the others
-
 
 @dataclass(frozen=True)
 class Learned:
@@ -50,19 +48,28 @@ def learned(comparison: Comparison) -> list[Learned]:
 def how_it_went(comparison: Comparison) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """The other entries of ``metrics["fit"]`` as a table: headings, and for each method its values over all runs."""
     by_method = {
-        method: [dict(_leaves({k: v for k, v in fit.items() if k not in OWN_PLACE})) for r in comparison.of(method) for fit in _fits(r)]
+        method: [
+            dict(_leaves({key: value for key, value in fit.items() if key != "guide"}))
+            for result in comparison.of(method)
+            for fit in _fits(result)
+        ]
         for method in comparison.methods
     }
     headings = list(dict.fromkeys(key for fits in by_method.values() for fit in fits for key in fit))
-    rows = [(m, [_values([fit[key] for fit in fits if key in fit]) for key in headings]) for m, fits in by_method.items()]
-    return [heading.replace("_", " ") for heading in headings], rows
+    rows = [
+        (m, [_values([fit[key] for fit in fits if key in fit]) for key in headings]) for m, fits in by_method.items()
+    ]
+    return [heading.replace("_", " ").replace(".", " ") for heading in headings], rows
 
 
 def _fits(result: Result) -> list[Mapping[str, Any]]:
-    """The record of a fit, or those of its members."""
+    """The record of a fit, or those of its members, with the kept epoch in one place only."""
     fit = result.metrics.get("fit") or {}
-    members = fit.get("members") or []
-    return [{**{k: v for k, v in fit.items() if k != "members"}, **member} for member in members] or [fit]
+    own = {key: value for key, value in fit.items() if key not in ("members", "members_test")}
+    fits = [{**own, **member} for member in fit.get("members") or [{}]]
+    for one, alone in zip(fits, fit.get("members_test") or [], strict=False):
+        one["test_nll_alone"] = alone["nll"]
+    return [{**f, "kept": str(f["kept"]).partition(" (")[0]} if {"kept", "best_epoch"} <= f.keys() else f for f in fits]
 
 
 def _leaves(content: Any, path: str = "") -> Iterator[tuple[str, Any]]:

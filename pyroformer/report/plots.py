@@ -16,7 +16,7 @@ from .columns import is_number
 INK, MUTED, GRID = "#24292f", "#6e7781", "#d0d7de"
 BAR, OVER, UNDER = "#9aa5b1", "#d55e00", "#0072b2"
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
-"""Okabe and Ito's colours, which colour-blind readers tell apart, with grey for their black and without their yellow."""
+"""Okabe and Ito's colours, which colour-blind readers tell apart; grey for their black, and no yellow."""
 LINES = ("-", "--", ":", "-.")
 SMALL = 8.0  # points
 
@@ -69,7 +69,8 @@ def reliability_diagram(
         ax.bar(centers[over], (confidence - accuracy)[over], width, bottom=accuracy[over], color=shade, alpha=0.45)
     ax.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
     ece = float(metrics.calibration_error(p, y, bins=bins))
-    ax.text(0.04, 0.95, f"ECE {100 * ece:.1f} %", transform=ax.transAxes, va="top", fontsize=SMALL + 1, color=INK)
+    above = 1.21 if histogram else 1.03
+    ax.text(0, above, f"ECE {100 * ece:.1f} %", transform=ax.transAxes, va="bottom", fontsize=SMALL + 1, color=INK)
     _tidy(ax, "confidence", "accuracy")
     ax.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), aspect="equal")
     if histogram:
@@ -153,8 +154,8 @@ def regression_band(
     upper: Tensor,
     y: Tensor | None = None,
     *,
+    apart: Tensor | None = None,
     color: str = COLORS[0],
-    marks: Sequence[tuple[Tensor, Tensor]] = (),
 ) -> Axes:
     """The predictive mean and interval of a regression on one input.
 
@@ -163,18 +164,20 @@ def regression_band(
         x: ``[N, 1]`` or ``[N]``, in any order.
         mean, lower, upper: ``[N, 1]`` or ``[N]``.
         y: Observations at ``x``, or None.
+        apart: ``[N]``, which observations are drawn hollow, as those of a shifted set; default none.
         color: Of the mean and the band.
-        marks: Observations at other inputs, as pairs ``(x, y)``; drawn hollow.
     """
-    at = x.flatten().argsort()
-    place, middle, low, high = (t.flatten()[at].cpu().numpy() for t in (x, mean, lower, upper))
-    ax.fill_between(place, low, high, color=color, alpha=0.25, linewidth=0)
-    ax.plot(place, middle, color=color, linewidth=1.6)
+    order = x.flatten().argsort()
+    at, middle, low, high = (t.flatten()[order].cpu().numpy() for t in (x, mean, lower, upper))
+    ax.fill_between(at, low, high, color=color, alpha=0.25, linewidth=0)
+    ax.plot(at, middle, color=color, linewidth=1.6)
     if y is not None:
-        ax.plot(place, y.flatten()[at].cpu().numpy(), ".", color=INK, markersize=2.5, alpha=0.7)
-    for x_other, y_other in marks:
-        points = (t.flatten().cpu().numpy() for t in (x_other, y_other))
-        ax.plot(*points, "o", markeredgecolor=MUTED, markerfacecolor="none", markersize=2.8, markeredgewidth=0.6)
+        observed = y.flatten()[order].cpu().numpy()
+        hollow = np.zeros(len(at), bool) if apart is None else apart.flatten()[order].cpu().numpy()
+        ax.plot(at[~hollow], observed[~hollow], ".", color=INK, markersize=2.5, alpha=0.7)
+        ax.plot(
+            at[hollow], observed[hollow], "o", color=MUTED, markerfacecolor="none", markersize=2.8, markeredgewidth=0.6
+        )
     return _tidy(ax, "x", "y")
 
 
@@ -214,9 +217,15 @@ def _settle(ax: Axes, lines: Sequence[Line], log: bool = False) -> None:
     if last - first <= 4 * span:
         return
     below, above = first < low - span, last > high + span
-    ax.set_ylim(low - 0.08 * span if below else first - 0.05 * span, high + 0.08 * span if above else last + 0.05 * span)
+    ax.set_ylim(
+        low - 0.08 * span if below else first - 0.05 * span, high + 0.08 * span if above else last + 0.05 * span
+    )
     where = " and ".join(name for name, hidden in (("below", below), ("above", above)) if hidden)
-    place = {"x": 0.98, "y": 0.04, "ha": "right", "va": "bottom"} if below else {"x": 0.98, "y": 0.97, "ha": "right", "va": "top"}
+    place = (
+        {"x": 0.98, "y": 0.04, "ha": "right", "va": "bottom"}
+        if below
+        else {"x": 0.98, "y": 0.97, "ha": "right", "va": "top"}
+    )
     ax.text(**place, s=f"start is {where}", transform=ax.transAxes, fontsize=SMALL - 1, color=MUTED)  # type: ignore[arg-type]
 
 

@@ -32,13 +32,25 @@ class Found:
         """The best method with its value, and whom the seeds do not tell apart from it."""
         first, *near = self.best
         text = f"“{first}” with {self.value(first)}"
-        return f"{text}, not told apart from {self.named(near)}" if near else text
+        return f"{text} (within noise of it: {listed(near)})" if near else text
 
-    def above(self, method: str, level: float) -> bool:
-        """Whether a method's mean is above a level by more than the noise of its seeds (one seed: simply above)."""
-        cell = self.cells[method]
-        error = 0.0 if math.isnan(cell.standard_error) else cell.standard_error
-        return cell.mean - level > NEAR * error
+    def exceeds(self, level: float) -> bool:
+        """Whether any mean is above a level by more than noise."""
+        return any(beyond(cell, cell.mean - level) for cell in self.cells.values())
+
+    def short_of(self, level: float) -> list[str]:
+        """The methods whose mean is below a level by more than noise."""
+        return [method for method, cell in self.cells.items() if beyond(cell, level - cell.mean)]
+
+
+def beyond(cell: Cell, distance: float) -> bool:
+    """Whether a distance is more than noise of the seeds; with one seed, whether there is any."""
+    return distance > (0.0 if math.isnan(cell.standard_error) else NEAR * cell.standard_error)
+
+
+def listed(methods: Iterable[str]) -> str:
+    """Names in quotes."""
+    return ", ".join(f"“{method}”" for method in methods)
 
 
 def reading(comparison: Comparison) -> list[str]:
@@ -53,7 +65,7 @@ def reading(comparison: Comparison) -> list[str]:
         return sentences
     if len(comparison.methods) == 1:
         return [*sentences, *_alone(comparison.methods[0], found)]
-    return [*sentences, *_test(found), *_elsewhere(comparison, found)]
+    return [*sentences, *_test(found), *_mixtures(comparison), *_elsewhere(comparison, found)]
 
 
 def _runs(comparison: Comparison, found: Mapping[tuple[str, str], Found]) -> Iterator[str]:
@@ -63,13 +75,15 @@ def _runs(comparison: Comparison, found: Mapping[tuple[str, str], Found]) -> Ite
     counts = [cell.count for column in found.values() for cell in column.cells.values()]
     if counts and max(counts) == 1:
         yield (
-            "There is one seed a method and so no standard error: the numbers rank these runs, and whether another seed "
+            "There is one seed a method and so no standard error: the numbers rank these runs, and whether other seeds "
             "would rank them so is not known."
         )
 
 
 def _alone(method: str, found: Mapping[tuple[str, str], Found]) -> Iterator[str]:
-    values = [f"{c.column.label.removesuffix(' %')} {c.value(method)}" for (group, _), c in found.items() if group == TEST]
+    values = [
+        f"{c.column.label.removesuffix(' %')} {c.value(method)}" for (group, _), c in found.items() if group == TEST
+    ]
     if values:
         yield f"There is one method, “{method}”, and nothing to compare it with. On the test set: {', '.join(values)}."
 
@@ -94,25 +108,29 @@ def _lowest(nll: Found) -> str:
     if all(math.isnan(cell.standard_error) for cell in nll.cells.values()):
         return text
     if near and not others:
-        return f"{text} All others are within 2 combined standard errors of it: the differences in test NLL are within noise."
+        return f"{text} All others are within 2 combined standard errors of it: the differences are within noise."
     if near:
         return f"{text} Within 2 combined standard errors of it, so within noise: {nll.named(near)}."
     if not others:
         return text
     second = min(others, key=lambda method: nll.column.loss(nll.cells[method].mean))
-    return f"{text} The next, {nll.named([second])}, is more than the noise of the seeds away."
+    return f"{text} The next, {nll.named([second])}, is further from it than noise."
 
 
 def _coverage(column: Found, what: str) -> Iterator[str]:
-    yield f"Intervals that should hold 90 % of the {what} come closest for {column.leader}."
-    narrow = [m for m, cell in column.cells.items() if _below(cell, column.column.ideal)]
-    if narrow:
-        yield f"They are too narrow by more than noise for {column.named(narrow)}."
+    text = f"Intervals that should hold 90 % of the {what} come closest for {column.leader}."
+    narrow = column.short_of(column.column.ideal)
+    yield f"{text} They are too narrow for {column.named(narrow)}." if narrow else text
 
 
-def _below(cell: Cell, level: float) -> bool:
-    error = 0.0 if math.isnan(cell.standard_error) else cell.standard_error
-    return level - cell.mean > NEAR * error
+def _mixtures(comparison: Comparison) -> Iterator[str]:
+    """Whether a mixture is better than each of its members on its own."""
+    for method in comparison.methods:
+        runs = [result.metrics for result in comparison.of(method) if result.metrics.get("fit", {}).get("members_test")]
+        better = [all(run[TEST]["nll"] < alone["nll"] for alone in run["fit"]["members_test"]) for run in runs]
+        if runs:
+            count = f"{sum(better)} of {len(runs)} runs"
+            yield f"“{method}” has a lower test NLL than each of its members alone in {count}."
 
 
 def _elsewhere(comparison: Comparison, found: Mapping[tuple[str, str], Found]) -> Iterator[str]:
@@ -121,7 +139,11 @@ def _elsewhere(comparison: Comparison, found: Mapping[tuple[str, str], Found]) -
             continue
         if (group, "nll") in found:
             parts = [f"lowest NLL {found[group, 'nll'].leader}"]
-            for metric, text in (("accuracy", "highest accuracy"), ("rmse", "lowest error (RMSE)"), ("ece", "lowest ECE")):
+            for metric, text in (
+                ("accuracy", "highest accuracy"),
+                ("rmse", "lowest error (RMSE)"),
+                ("ece", "lowest ECE"),
+            ):
                 if (group, metric) in found:
                     parts.append(f"{text} {found[group, metric].leader}")
             yield f"On the shifted set “{group}”: {'; '.join(parts)}."
@@ -130,7 +152,8 @@ def _elsewhere(comparison: Comparison, found: Mapping[tuple[str, str], Found]) -
         scores = (("auroc_entropy", "entropy"), ("auroc_mutual_information", "mutual information"))
         told = [(found[group, metric], by) for metric, by in scores if (group, metric) in found]
         if told:
-            parts = [f"by {by} {column.leader}" for column, by in told]
-            text = f"Telling “{group}” from the test set, highest AUROC: {'; '.join(parts)}."
-            blind = not any(column.above(method, 0.5) for column, _ in told for method in column.cells)
-            yield f"{text} No method is better than chance (0.5) by more than noise." if blind else text
+            parts = [
+                f"by {by} {column.leader}{'' if column.exceeds(0.5) else ', no better than chance'}"
+                for column, by in told
+            ]
+            yield f"Telling “{group}” from the test set, highest AUROC: {'; '.join(parts)}."

@@ -29,7 +29,7 @@ class Block:
     Args:
         comparison: Where the numbers are from.
         shown: The columns, all of one group.
-        signs: What stands between mean and error, behind a mean that is among the best, and behind one of too few seeds.
+        signs: What stands between mean and error, behind a mean among the best, and behind a mean of too few seeds.
         gap: Characters between columns.
     """
 
@@ -43,9 +43,10 @@ class Block:
             marked = best(column, found) if len(found) > 1 else []
             entries = {}
             for method, (mean, error) in texts(column, found).items():
-                entry = Text(between.join(filter(None, (mean, error))), "bold" if method in marked else "")
-                entries[method] = entry + (star if method in marked else dagger if found[method].missing else " ")
-            width = max(cell_len(column.label) + 1, *(entry.cell_len for entry in entries.values()))
+                number = (between.join(filter(None, (mean, error))), "bold" if method in marked else "")
+                sign = star if method in marked else dagger if found[method].missing else " "
+                entries[method] = Text.assemble(number, sign)
+            width = max([cell_len(column.label) + 1, *(entry.cell_len for entry in entries.values())])
             self.headings.append(_right(Text(column.label + " "), width))
             self.lines.append({m: _right(entries.get(m, Text("- ")), width) for m in self.methods})
         self.width = max(sum(h.cell_len for h in self.headings) + gap * (len(shown) - 1), cell_len(self.group))
@@ -118,7 +119,11 @@ class ComparisonTable:
         every = [cell for in_column in per_column for cell in in_column.values()]
         if any(len(in_column) > 1 for in_column in per_column):
             several = any(cell.count > 1 for cell in every)
-            near = f", and means within 2 combined standard errors of it; {sign}: standard error over seeds" if several else ""
+            near = (
+                f", and means within 2 combined standard errors of it; {sign}: standard error over seeds"
+                if several
+                else ""
+            )
             found.append(f"{mark}: the best mean of a column{near}")
         if any(column.metric.startswith("auroc") for column in self.columns):
             found.append("AUROC against the test set, by entropy (H) and by mutual information (MI)")
@@ -153,8 +158,8 @@ def _fitting(comparison: Comparison, group: list[Column], signs: tuple[str, str,
 def rich_table(comparison: Comparison) -> ComparisonTable:
     """A comparison for `rich.print`: mean ± standard error over seeds, fitted to the width of the console.
 
-    The best mean of each column is bold, with those that the seeds do not tell apart from it (`best`); where there is no
-    terminal a star stands for bold. Cells that did not finish are listed below with their reason.
+    The best mean of each column is bold, with those that the seeds do not tell apart from it (`best`); where there is
+    no terminal a star stands for bold. Cells that did not finish are listed below with their reason.
     """
     return ComparisonTable(comparison)
 

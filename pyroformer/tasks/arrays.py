@@ -48,10 +48,16 @@ class Arrays(Task):
         """Hold arrays in memory in the place of a file."""
         object.__setattr__(self, "_kept", (arrays, inputs, likelihood))
 
+    @property
+    def plain(self) -> bool:
+        """Whether the arrays say everything: inputs or a likelihood of one's own are not written to files."""
+        _, inputs, likelihood = getattr(self, "_kept", (None, None, None))
+        return inputs is None and likelihood is None
+
     def write(self, path: Path) -> Arrays:
         """Write the arrays to a file, and return the task that reads them from there."""
-        arrays, inputs, likelihood = self._content()
-        if inputs is not None or likelihood is not None:
+        arrays, _, _ = self._content()
+        if not self.plain:
             raise ValueError("a task with inputs or a likelihood of its own cannot be written to a file")
         with replacing(path) as new, new.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
@@ -83,23 +89,20 @@ class Arrays(Task):
                 f"{self.file or 'arrays'}: {'unknown ' + unknown[0] if unknown else 'no ' + missing[0]}: expected "
                 f"{', '.join(KEYS[:4])} and perhaps {', '.join(KEYS[4:])}"
             )
-        for name, other in (("x_validation", "y_validation"), ("y_validation", "x_validation")):
-            if name in arrays and other not in arrays:
-                raise DataError(f"{self.file or 'arrays'}: {name} but no {other}: expected both or none")
+        for one, both in (("x_validation", "y_validation"), ("y_validation", "x_validation")):
+            if one in arrays and both not in arrays:
+                raise DataError(f"{self.file or 'arrays'}: {one} but no {both}: expected both or none")
         tensors = {name: _tensor(name, array) for name, array in arrays.items()}
-        for name, tensor in tensors.items():
-            check_finite(name, tensor)
-        for name in [name for name in tensors if name.startswith("y")]:
-            if tensors["y"].is_floating_point():
-                tensors[name] = tensors[name].float().reshape(len(tensors[name]), -1)
-            elif tensors[name].is_floating_point():
-                raise DataError(f"{name} holds real numbers and y whole ones: expected the same kind")
         for name in [name for name in tensors if name.startswith("x")]:
             other = tensors["y" + name[1:]]
             if len(other) != len(tensors[name]) or not len(other):
                 raise DataError(
-                    f"{name} has {len(tensors[name])} examples and y{name[1:]} {len(other)}: expected as many"
+                    f"{name} has {len(tensors[name])} examples and y{name[1:]} {len(other)}: expected as many, not 0"
                 )
+        _agree([name for name in tensors if name.startswith("x")], tensors)
+        _agree([name for name in tensors if name.startswith("y")], tensors)
+        for name in [name for name in tensors if name.startswith("y") and tensors[name].is_floating_point()]:
+            tensors[name] = tensors[name].flatten(1) if tensors[name].dim() > 1 else tensors[name].unsqueeze(1)
         if "x_validation" not in tensors:
             order = shuffled(len(tensors["x"]), 0)
             held, kept = order.split((len(order) // 10, len(order) - len(order) // 10))
@@ -121,19 +124,53 @@ class Arrays(Task):
         )
 
 
-def _tensor(name: str, array: Any) -> Tensor:
-    array = np.asarray(array)
-    if array.dtype.kind in "iub":
+def plain_array(name: str, values: Any) -> np.ndarray:
+    """A user's numbers, in NumPy, torch or lists, as a NumPy array.
+
+    Raises:
+        DataError: They are lists of different lengths.
+    """
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise DataError(f"{name} holds lists of different lengths: expected an array of numbers") from None
+
+
+def _tensor(name: str, array: np.ndarray) -> Tensor:
+    """Whole numbers for classes and tokens ``[N, T]``, real ones for everything else."""
+    if array.dtype.kind not in "iubf":
+        raise DataError(f"{name} holds {array.dtype}: expected numbers")
+    if not array.ndim:
+        raise DataError(f"{name} is a single number: expected one entry an example")
+    if array.dtype.kind != "f" and (name.startswith("y") or array.ndim == 2):
         return torch.as_tensor(array.astype(np.int64))
-    if array.dtype.kind == "f":
-        return torch.as_tensor(array.astype(np.float32))
-    raise DataError(f"{name} holds {array.dtype}: expected numbers")
+    with np.errstate(over="ignore"):  # what becomes infinite is reported below
+        tensor = torch.as_tensor(array.astype(np.float32))
+    check_finite(name, tensor)
+    return tensor
+
+
+def _agree(names: list[str], tensors: dict[str, Tensor]) -> None:
+    """Make the arrays of one side real where the training array is."""
+    first = names[0]
+    for name in names[1:]:
+        if tensors[first].is_floating_point():
+            tensors[name] = tensors[name].to(tensors[first].dtype)
+        elif tensors[name].is_floating_point():
+            raise DataError(f"{name} holds real numbers and {first} whole ones: expected the same kind")
 
 
 def _inputs(xs: list[Tensor]) -> Input:
     shape = tuple(xs[0].shape[1:])
     if any(tuple(x.shape[1:]) != shape for x in xs):
         raise DataError(f"x has shapes {', '.join(str(tuple(x.shape)) for x in xs)}: expected one shape of an example")
+    if 0 in shape:
+        raise DataError(f"x has shape {tuple(xs[0].shape)}: expected at least one number an example")
+    if not xs[0].is_floating_point() and (least := min(int(x.min()) for x in xs)) < 0:
+        raise DataError(f"x holds the token {least}: expected tokens counted from 0 (features are real numbers)")
     if not xs[0].is_floating_point() and len(shape) == 1:
         return Tokens(int(max(x.max() for x in xs)) + 1, shape[0])
     if len(shape) == 1:
@@ -146,12 +183,17 @@ def _inputs(xs: list[Tensor]) -> Input:
     raise DataError(f"x has shape {tuple(xs[0].shape)}: expected 2 to 4 dimensions")
 
 
-def _outputs(ys: list[Tensor], train: Tensor) -> tuple[Output, Likelihood]:
+def _outputs(ys: list[Tensor], train: Tensor, inputs: Input) -> tuple[Output, Likelihood]:
     if train.is_floating_point():
-        return Output(train.shape[1]), Gaussian(noise="learned", scale=max(0.5 * float(train.std()), 1e-3))
+        spread = float(train.std(correction=0))
+        return Output(train.shape[1]), Gaussian(noise="learned", scale=max(0.5 * spread, 1e-3))
     seen = torch.cat([y.flatten() for y in ys])
     seen = seen[seen != IGNORED]
     if not len(seen) or int(seen.min()) < 0:
         raise DataError(f"y holds {int(seen.min()) if len(seen) else 'no label'}: expected classes counted from 0")
+    if int(seen.max()) >= max(1000, len(seen)):
+        raise DataError(f"y holds {int(seen.max())}: expected classes counted from 0 (real numbers for a regression)")
     per_token = train.dim() > 1
+    if per_token and not isinstance(inputs, Tokens | Series):
+        raise DataError(f"y has shape {tuple(train.shape)}: expected ({len(train)},), one class an example")
     return Output(max(int(seen.max()) + 1, 2), per_token), Categorical(per_token=per_token)

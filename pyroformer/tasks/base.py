@@ -93,15 +93,15 @@ class Task(ABC):
             likelihood: Default ``Categorical`` for whole numbers, else ``Gaussian(noise="learned")``.
 
         Raises:
-            DataError: The arrays do not fit together, are empty, or hold NaN or infinity.
+            DataError: Lists have different lengths. `Arrays.load` looks at the rest.
         """
-        from .arrays import Arrays
+        from .arrays import Arrays, plain_array
 
         arrays = {"x": x, "y": y, "x_test": x_test, "y_test": y_test}
-        if x_validation is not None:
-            arrays |= {"x_validation": x_validation, "y_validation": y_validation}
+        validation = {"x_validation": x_validation, "y_validation": y_validation}
+        arrays |= {name: a for name, a in validation.items() if a is not None}
         task = Arrays(file=None)
-        task.keep({name: np.asarray(a) for name, a in arrays.items()}, inputs, likelihood)
+        task.keep({name: plain_array(name, a) for name, a in arrays.items()}, inputs, likelihood)
         return task
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from sklearn.datasets import load_digits, load_sample_image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,6 +15,8 @@ from .base import Split, Task, TaskData, noisy, reals, shuffled
 
 def photograph_patches(count: int, seed: int) -> Tensor:
     """Squares of 8x8 pixels from two photographs that scikit-learn ships, in grey, ``[count, 8, 8]`` in [0, 1]."""
+    from sklearn.datasets import load_sample_image
+
     generator = torch.Generator().manual_seed(seed)
     patches = []
     for name in ("china.jpg", "flower.jpg"):
@@ -54,12 +55,15 @@ class Digits(Task):
 
     def __post_init__(self) -> None:
         check_positive(self, "train", "noise")
+        check(self, "split", 0 <= self.split < 2**32, "a whole number from 0 to 4294967295")
         check(self, "validation", self.validation >= 0, "a whole number of at least 0")
         check(
             self, "train", self.train + self.validation < 1797, f"below {1797 - self.validation}, to leave a test set"
         )
 
     def load(self) -> TaskData:
+        from sklearn.datasets import load_digits  # not above: it takes a second to import
+
         pixels, labels = load_digits(return_X_y=True)
         x, y = reals(pixels).view(-1, 8, 8) / 16, torch.as_tensor(labels)
         order = shuffled(len(x), self.split)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..models import Features, Gaussian, Likelihood, Output
-from ..priors.settings import check_positive
+from ..priors.settings import check, check_positive
 from .base import Split, Task, TaskData
 
 
@@ -42,6 +42,7 @@ class ToyRegression(Task):
 
     def __post_init__(self) -> None:
         check_positive(self, "train", "test")
+        check(self, "split", 0 <= self.split < 2**32, "a whole number from 0 to 4294967295")
 
     def load(self) -> TaskData:
         generator = torch.Generator().manual_seed(self.split)

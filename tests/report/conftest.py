@@ -49,10 +49,14 @@ def class_metrics(probabilities, expected, labels=None):
             "ece": float(metrics.calibration_error(p, y)),
         }
     entropy = metrics.entropy(p)
-    return {**measured, "entropy": float(entropy.mean()), "mutual_information": float((entropy - h).clamp(min=0).mean())}
+    return {
+        **measured,
+        "entropy": float(entropy.mean()),
+        "mutual_information": float((entropy - h).clamp(min=0).mean()),
+    }
 
 
-def svi_history(epochs, seed, *, start=-9000.0, end=-500.0, kl=900.0, beta=1.0, rows=0.0, **labels):
+def svi_history(epochs, seed, *, start=-9000.0, end=-500.0, kl=900.0, beta=1.0, rows=0.0, level=0.25, **labels):
     """What an optimising driver records, with noise of the seed."""
     generator = torch.Generator().manual_seed(seed)
     history = []
@@ -62,9 +66,17 @@ def svi_history(epochs, seed, *, start=-9000.0, end=-500.0, kl=900.0, beta=1.0, 
         likelihood = end + (start - end) * fade + abs(end) * noise
         parts = {"log_likelihood": likelihood, "kl": kl * (1 + 0.4 * (1 - fade)), "row_kl": rows * (1 - fade)}
         elbo = likelihood - parts["kl"] - parts["row_kl"]
-        validation = 0.25 + 2 * fade + 0.15 * (epoch / epochs) ** 2 + 0.3 * noise
+        validation = level + 2 * fade + 0.15 * (epoch / epochs) ** 2 + 0.3 * noise
         history.append(
-            {**labels, "epoch": epoch, "elbo": elbo, **parts, "beta": beta, "validation_nll": validation, "seconds": epoch / 3}
+            {
+                **labels,
+                "epoch": epoch,
+                "elbo": elbo,
+                **parts,
+                "beta": beta,
+                "validation_nll": validation,
+                "seconds": epoch / 3,
+            }
         )
     return history
 
@@ -93,13 +105,21 @@ def class_result(method, seed, *, size=300, tokens=None):
 
 
 def history_of(method, seed):
+    level = 0.2 + 0.05 * list(METHODS).index(method)
     if "ensemble" in method:
-        return [record for member in range(3) for record in svi_history(40, seed * 10 + member, beta=0.0, member=member)]
-    return svi_history(40, seed, beta=0.0 if method == "ML" else 1.0, rows=120.0 if "rows" in method else 0.0)
+        members = [svi_history(40, seed * 10 + member, beta=0.0, level=level, member=member) for member in range(3)]
+        return [record for history in members for record in history]
+    rows = 120.0 if "rows" in method else 0.0
+    return svi_history(40, seed, beta=0.0 if method == "ML" else 1.0, rows=rows, level=level)
 
 
 def fit_info(method, seed):
-    info = {"kept": f"best (epoch {30 + seed})", "best_epoch": 30 + seed, "best_validation_nll": 0.3, "seconds": 20.0 + seed}
+    info = {
+        "kept": f"best (epoch {30 + seed})",
+        "best_epoch": 30 + seed,
+        "best_validation_nll": 0.3,
+        "seconds": 20.0 + seed,
+    }
     if "ensemble" in method:
         return {"members": [{**info, "guide": {}} for _ in range(3)]}
     guide = {}
@@ -147,19 +167,26 @@ def regression():
     return Comparison("A curve with a gap", "", results)
 
 
-def numbers(values, group="test", metric="nll"):
-    """A comparison of one metric: the values of each method, one a seed."""
-    return Comparison(
-        "numbers",
-        "",
-        [
+@pytest.fixture
+def numbers():
+    """Makes a comparison of one metric from the values of each method, one a seed."""
+
+    def make(values, group="test", metric="nll"):
+        results = [
             Result(method, seed, {}, {group: {metric: value}}, [], {})
             for method, seeds in values.items()
             for seed, value in enumerate(seeds)
-        ],
-    )
+        ]
+        return Comparison("numbers", "", results)
+
+    return make
 
 
-@pytest.fixture(name="numbers")
-def numbers_fixture():
-    return numbers
+@pytest.fixture(name="class_result")
+def class_result_fixture():
+    return class_result
+
+
+@pytest.fixture(name="real_result")
+def real_result_fixture():
+    return real_result

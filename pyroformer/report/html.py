@@ -1,0 +1,113 @@
+"""A comparison as one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from .. import yamlfile
+from ..inference.files import write_text
+from ..results import Comparison
+from . import figures
+from .columns import NEAR, Column, best, cells, columns, texts
+from .fits import how_it_went, learned
+from .plots import method_styles
+from .reading import reading
+
+TEMPLATE = "report.html.j2"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell of the page's table: texts, the number to sort by, and whether it is marked."""
+
+    mean: str = "–"
+    error: str = ""
+    order: float | None = None
+    marked: bool = False
+    missing: int = 0
+
+
+def write_html(comparison: Comparison, path: str | Path, environment: Mapping[str, Any] | None = None) -> None:
+    """Write a comparison as one HTML file with its styles and figures inside, to be opened from anywhere.
+
+    It holds a reading of the numbers, the table, reliability diagrams, training curves, bands of regressions on one
+    input, learned quantities, what did not finish, and the spec of each method.
+
+    Args:
+        comparison: What was found; titles, descriptions, names and reasons are shown as plain text.
+        path: The file, which is replaced whole.
+        environment: What the numbers were made with, such as versions and the time; shown as given.
+    """
+    write_text(Path(path), render(comparison, environment))
+
+
+def render(comparison: Comparison, environment: Mapping[str, Any] | None = None) -> str:
+    """The text of the HTML file."""
+    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = page.from_string(files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    styles = method_styles(comparison.methods)
+    headings, went = how_it_went(comparison)
+    shown = columns(comparison)
+    validated, validation = figures.validation_figure(comparison, styles)
+    return template.render(
+        comparison=comparison,
+        environment=environment or {},
+        reading=reading(comparison),
+        near=f"{NEAR:g}",
+        seeds=seeds(comparison),
+        groups=[(name, list(group)) for name, group in groupby(shown, lambda column: column.group)],
+        columns=shown,
+        rows=rows(comparison, shown),
+        incomplete=any(cell.missing for column in shown for cell in cells(comparison, column).values()),
+        swatches={method: figures.swatch(style) for method, style in styles.items()},
+        reliability=figures.reliability_panels(comparison),
+        bounds=figures.bound_panels(comparison, styles),
+        validated=validated,
+        validation=validation,
+        bands=figures.band_panels(comparison, styles),
+        learned=learned(comparison),
+        fit_headings=headings,
+        fits=went,
+        specs=specs(comparison),
+    )
+
+
+def seeds(comparison: Comparison) -> str:
+    """How many seeds the methods have, in words; empty without results."""
+    counts = sorted({len(comparison.of(method)) for method in comparison.methods})
+    if not counts:
+        return ""
+    most = f"{counts[-1]} seed" + ("s" if counts[-1] > 1 else "")
+    return most if len(counts) == 1 else f"{counts[0]} to {most}"
+
+
+def rows(comparison: Comparison, shown: list[Column]) -> list[tuple[str, list[Entry]]]:
+    """The lines of the table: a method and its entries."""
+    lines: dict[str, list[Entry]] = {method: [] for method in comparison.methods}
+    for column in shown:
+        found = cells(comparison, column)
+        marked = best(column, found) if len(found) > 1 else []
+        shown_as = texts(column, found)
+        for method, line in lines.items():
+            cell = found.get(method)
+            line.append(
+                Entry() if cell is None else Entry(*shown_as[method], cell.mean, method in marked, cell.missing)
+            )
+    return list(lines.items())
+
+
+def specs(comparison: Comparison) -> list[tuple[str, str, str]]:
+    """Each method with its seeds and its resolved spec as YAML, without the seed."""
+    found = []
+    for method in comparison.methods:
+        results = comparison.of(method)
+        content = {key: value for key, value in results[0].spec.items() if key != "seed"}
+        found.append((method, ", ".join(str(result.seed) for result in results), yamlfile.dump(content)))
+    return found

@@ -1,0 +1,124 @@
+"""Runs that do not reach their end: NaN in the data, NaN on the way, and the interrupt key."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import pyroformer as package
+from pyroformer import Spec, fit
+from pyroformer.inference import InferenceError
+from pyroformer.tasks import ToyRegression
+
+
+def arrays(folder, **changes):
+    """A file of arrays, regression unless ``changes`` say otherwise, and the task that reads it."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(20, 2))
+    content = {"x": x, "y": x.sum(1), "x_test": x[:5], "y_test": x[:5].sum(1)} | changes
+    np.savez(folder / "arrays.npz", **content)
+    return {"arrays": {"file": str(folder / "arrays.npz")}}
+
+
+@pytest.mark.parametrize("name", ["x", "y", "x_test", "y_test"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_in_the_data_is_refused_and_the_example_named(refused, toy, tmp_path, name, value):
+    shape = {"x": (20, 2), "y": (20,), "x_test": (5, 2), "y_test": (5,)}[name]
+    bad = np.ones(shape)
+    bad[3] = value
+    message = refused({**toy, "task": arrays(tmp_path, **{name: bad})})
+    assert message.startswith(f"{name}: example 3 holds {value}"), message
+
+
+def test_a_loss_that_overflows_stops_the_run(pyroformer, write, toy, tmp_path):
+    y = np.zeros(20)
+    y[4] = 3e38
+    task = arrays(tmp_path, y=y, x_validation=np.ones((2, 2)), y_validation=np.ones(2))
+    folder = tmp_path / "run"
+    ended = pyroformer("run", write({**toy, "task": task}), "--out", folder, "--quiet")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith("stopped: epoch 1, step 1: ")
+    assert "log-likelihood" in ended.err
+    assert "training rows 4" in ended.err
+    assert "Traceback" not in ended.err
+    assert not (folder / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("driver", [{"svi": {}}, {"ml": {}}, {"map": {}}, {"deep_ensemble": {"member": {"svi": {}}}}])
+@pytest.mark.parametrize("task", [{"toy_regression": {"train": 20, "test": 10}}, {"digits": {"train": 20}}])
+def test_a_learning_rate_out_of_all_bounds_stops_the_run(pyroformer, write, toy, tmp_path, driver, task):
+    (name,) = driver
+    path = f"driver.{name}.member.svi" if name == "deep_ensemble" else f"driver.{name}"
+    spec, folder = write({**toy, "task": task, "driver": driver}), tmp_path / "run"
+    settings = ["--set", f"{path}.learning_rate=1e20", "--set", f"{path}.epochs=30"]
+    ended = pyroformer("run", spec, "--out", folder, "--quiet", *settings)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith("stopped: ")
+    assert "Traceback" not in ended.err
+    assert not (folder / "metrics.json").exists()
+
+
+class Ageing(nn.Module):
+    """A net that returns NaN in training from its tenth call on."""
+
+    def __init__(self):
+        super().__init__()
+        self.map = nn.Linear(1, 1)
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += self.training
+        return self.map(x) * (1.0 if self.calls < 10 else float("nan"))
+
+
+@pytest.mark.parametrize("driver", ["svi", "ml"])
+def test_nan_on_the_way_leaves_the_last_good_posterior(tmp_path, driver):
+    task = ToyRegression(train=40, test=10)
+    spec = Spec(task=task, model=Ageing(), driver={driver: {"epochs": 20, "learning_rate": 0.1}})
+    with pytest.raises(InferenceError, match=r"epoch 10, step 10") as error:
+        fit(spec, out=tmp_path / "run")
+    assert any("last good state" in note for note in error.value.__notes__)
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    kept = package.load(tmp_path / "run", net=Ageing())
+    assert kept.metrics == {}
+    assert [entry["epoch"] for entry in kept.history] == list(range(1, 10))
+    prediction = kept.posterior.predict(task.load().validation.x, 8)
+    assert torch.isfinite(prediction.mean).all()
+    best = min(entry["validation_nll"] for entry in kept.history)
+    found = float(-prediction.log_density(task.load().validation.y.double()).mean())
+    assert found == pytest.approx(best, rel=1e-6)
+    assert best < kept.history[0]["validation_nll"]
+
+
+def wait_for(path, process, seconds=60):
+    """Wait until a running process has written something to a file."""
+    end = time.monotonic() + seconds
+    while not (path.is_file() and path.stat().st_size):
+        assert process.poll() is None and time.monotonic() < end, "the run ended, or never started"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_run_leaves_no_half_written_file_and_can_be_run_again(
+    process, pyroformer, write, toy, tmp_path, kind
+):
+    spec, folder = write({**toy, "driver": {"ml": {"epochs": 400, "keep": "last"}}}), tmp_path / "run"
+    command = [sys.executable, "-m", "pyroformer", "run", spec, "--out", folder]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **process) as running:
+        wait_for(folder / "history.jsonl", running)
+        running.send_signal(kind)
+        out, err = running.communicate(timeout=60)
+    assert running.returncode == (130 if kind is signal.SIGINT else -kind)
+    assert "Traceback" not in err
+    assert out == ""
+    assert {path.name for path in folder.iterdir()} == {"spec.yaml", "environment.json", "history.jsonl"}
+    assert json.loads((folder / "environment.json").read_text("utf-8"))
+    assert pyroformer("run", spec, "--out", folder, "--quiet").code == 0
+    assert (folder / "metrics.json").is_file()
+    assert len(package.load(folder).history) == 400

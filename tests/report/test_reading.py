@@ -1,0 +1,95 @@
+"""The sentences say what the numbers say, and no more."""
+
+import math
+
+from pyroformer.report import reading
+from pyroformer.results import Comparison, Result
+
+NOISE = (-0.01, 0.0, 0.01)  # a standard error of 0.0058
+
+
+def compared(**tests):
+    """Methods with the metrics given by set, ``{"test": {"nll": 0.5}}``, and the same noise on each for three seeds."""
+    results = [
+        Result(method, seed, {}, {s: {k: v + NOISE[seed] for k, v in m.items()} for s, m in sets.items()}, [], {})
+        for method, sets in tests.items()
+        for seed in range(3)
+    ]
+    return Comparison("", "", results)
+
+
+def nll(**values):
+    return compared(**{method: {"test": {"nll": value}} for method, value in values.items()})
+
+
+def test_a_clear_winner_is_named_with_the_distance_to_the_next():
+    (text,) = reading(nll(a=0.5, b=0.7, c=0.6))
+    lowest, following = "“a” with 0.500 ± 0.006 nats", "“c” (0.600 ± 0.006 nats)"
+    assert text == f"Lowest test NLL: {lowest}. The next, {following}, is further from it than noise."
+
+
+def test_differences_within_noise_are_called_so():
+    (text,) = reading(nll(a=0.501, b=0.5, c=0.7))
+    assert "Lowest test NLL: “b”" in text
+    assert "within noise: “a” (0.501 ± 0.006 nats)" in text and "“c”" not in text
+    (text,) = reading(nll(a=0.501, b=0.5))
+    assert "All others are within 2 combined standard errors of it: the differences are within noise." in text
+    assert "within" not in reading(nll(a=0.53, b=0.5))[0]  # planted: the same words for a difference of 3.7
+
+
+def test_one_seed_has_no_noise_to_speak_of(numbers):
+    first, second = reading(numbers({"a": [0.5], "b": [0.6]}))
+    assert "one seed a method" in first
+    assert second == "Lowest test NLL: “a” with 0.500 nats."
+
+
+def test_one_method_is_compared_with_nothing(numbers):
+    (text,) = reading(numbers({"a": [0.5, 0.6]}))
+    assert "nothing to compare it with" in text and "0.550 ± 0.050" in text
+    assert "Lowest" not in text
+
+
+def test_shift_and_the_far_away_are_read_from_the_metrics():
+    comparison = compared(
+        a={"test": {"nll": 0.5}, "noisy": {"nll": 2.0, "ece": 0.3}, "far": {"auroc_entropy": 0.3}},
+        b={"test": {"nll": 0.9}, "noisy": {"nll": 1.0, "ece": 0.2}, "far": {"auroc_entropy": 0.45}},
+    )
+    _, shift, far = reading(comparison)
+    assert shift.startswith("On the shifted set “noisy”: lowest NLL “b” with 1.000 ± 0.006 nats; lowest ECE “b”")
+    assert "highest AUROC: by entropy “b” with 0.450 ± 0.006, no better than chance" in far
+    comparison = compared(a={"far": {"auroc_entropy": 0.8}}, b={"far": {"auroc_entropy": 0.45}})
+    assert "chance" not in reading(comparison)[0]
+
+
+def test_too_narrow_intervals_are_named():
+    wide, narrow = {"test": {"coverage_90": 0.9}}, {"test": {"coverage_90": 0.5}}
+    (text,) = reading(compared(wide=wide, narrow=narrow))
+    assert "closest for “wide” with 90.0 ± 0.6 %" in text
+    assert text.endswith("They are too narrow for “narrow” (50.0 ± 0.6 %).")
+
+
+def test_failures_and_missing_numbers_are_not_hidden(numbers):
+    comparison = numbers({"a": [0.1, math.nan], "b": [0.5, 0.6]})
+    comparison.failures.append(("c", 0, "NaN"))
+    failed, lowest = reading(comparison)
+    assert failed.startswith("1 of 5 runs did not finish")
+    assert "Lowest test NLL: “b”" in lowest
+    assert reading(Comparison("", "", [])) == []
+
+
+def test_the_real_thing_reads_whole(classification, regression):
+    text = " ".join(reading(classification))
+    assert all(name in text for name in ("noisy", "photographs", "ECE", "1 of 16 runs"))
+    assert "“gap”" in " ".join(reading(regression))
+
+
+def test_mixtures_are_compared_with_their_members():
+    def run(seed, nll):
+        fit = {"members_test": [{"nll": 0.3}, {"nll": 0.2}]}
+        return Result("ensemble", seed, {}, {"test": {"nll": nll}, "fit": fit}, [], {})
+
+    other = [Result("ML", seed, {}, {"test": {"nll": 0.4 + 0.01 * seed}, "fit": {}}, [], {}) for seed in range(2)]
+    good = reading(Comparison("t", "", [run(0, 0.1), run(1, 0.15), *other]))
+    assert "“ensemble” has a lower test NLL than each of its members alone in 2 of 2 runs." in good
+    worse = reading(Comparison("t", "", [run(0, 0.1), run(1, 0.25), *other]))
+    assert "“ensemble” has a lower test NLL than each of its members alone in 1 of 2 runs." in worse

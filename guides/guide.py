@@ -20,6 +20,7 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 from torch import Tensor, nn
 
+from ..models.likelihoods import Undrawn
 from ..priors import SettingError, assign, choice_name
 from ..priors.globs import near_misses
 from .family import Contribution, Distribution, Family, LatentSite, Message
@@ -262,16 +263,18 @@ class Guide(AutoMessenger):
             ``[S, ...]`` by site.
         """
         dim = -self.plate_nesting - 1
-        with torch.no_grad(), poutine.block(), pyro.plate("draws", num_samples, dim=dim), self:
+        with torch.no_grad(), poutine.block(), pyro.plate("draws", num_samples, dim=dim), self, Undrawn():
             self.model(*example)
         draws = {}
         for name, family in self._assigned.items():
             if family.local:
                 continue
             site = self.trace.nodes[name]
-            event = site["value"].shape[site["value"].dim() - site["fn"].event_dim :]
-            full = site["value"].expand(site["fn"].batch_shape + event)
-            draws[name] = full.reshape(num_samples, -1, *event).squeeze(1) if not self._inside(site) else full
+            value = site["value"].detach()
+            event = value.shape[value.dim() - site["fn"].event_dim :]
+            full = value.expand(site["fn"].batch_shape + event)
+            draw = full if self._inside(site) else full.reshape(num_samples, -1, *event).squeeze(1)
+            draws[name] = draw.clone()  # a point mass would hand out its parameter
         return draws
 
     @staticmethod

@@ -2,7 +2,8 @@
 
 from .data import Data, DataError
 from .deep_ensemble import DeepEnsemble
-from .driver import Driver, InferenceError
+from .driver import Driver
+from .errors import InferenceError
 from .monitor import Monitor, RunMonitor
 from .nuts import NUTS
 from .objective import OnePassELBO, Terms

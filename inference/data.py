@@ -72,7 +72,7 @@ class Data:
             parts = x if isinstance(x, tuple) else (x,)
             for part in (*parts, y):
                 if not isinstance(part, Tensor) or not part.dim():
-                    raise DataError(f"{name}: {part!r:.40}: expected a torch.Tensor with an axis of examples")
+                    raise DataError(f"{name} holds a {type(part).__name__}: expected torch.Tensors [N, ...]")
             if any(len(part) != len(y) for part in parts):
                 raise DataError(f"{name}: {len(parts[0])} inputs but {len(y)} observations: expected as many of each")
             if not len(y):

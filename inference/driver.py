@@ -14,6 +14,7 @@ from pyro import poutine
 from ..guides import Family, Guide
 from ..models import BayesianModel
 from ..models.lifting import eval_mode
+from ..models.likelihoods import Undrawn
 from ..priors.settings import SettingError, check, check_option
 from .data import Data, DataError, take
 from .monitor import Monitor
@@ -21,19 +22,6 @@ from .posterior import Posterior, store_as_it_was
 
 Families = Family | Mapping[str, Family] | Guide
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-
-
-class InferenceError(RuntimeError):
-    """Inference could not go on.
-
-    Args:
-        message: Where and why.
-        posterior: The last good state, or None when there is none.
-    """
-
-    def __init__(self, message: str, posterior: Posterior | None = None):
-        super().__init__(message)
-        self.posterior = posterior
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +127,7 @@ def check_observations(model: BayesianModel, data: Data) -> None:
     for name, x, y in (("train", data.x, data.y), ("validation", data.x_validation, data.y_validation)):
         if x is None or y is None:
             continue
-        with torch.no_grad(), poutine.block(), torch.random.fork_rng(devices=[]), eval_mode(model):
+        with torch.no_grad(), poutine.block(), torch.random.fork_rng(devices=[]), eval_mode(model), Undrawn():
             outputs = model(take(x, slice(0, 1)))
         try:
             model.likelihood.check(outputs.expand(len(y), *outputs.shape[1:]), y)

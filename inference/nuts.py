@@ -18,7 +18,8 @@ from torch import Tensor
 from ..models import BayesianModel
 from ..priors.settings import check, check_positive
 from .data import Data
-from .driver import Driver, Families, InferenceError
+from .driver import Driver, Families
+from .errors import InferenceError
 from .monitor import Monitor
 from .posterior import DrawsPosterior, Posterior
 
@@ -70,6 +71,7 @@ class NUTS(Driver):
 
     def _run(self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor) -> Posterior:
         started, chains, divergences, accepted = time.perf_counter(), [], 0, []
+        model.eval()  # the target is one density: dropout would draw another at every step
         for chain in range(self.chains):
             own = seed * 1_000_003 + chain
             start = model if chain == 0 else model.reinitialized(own)
@@ -130,7 +132,12 @@ class NUTS(Driver):
             disable_progbar=True,
         )
         with monitor.stage("sampling", total), pyro.validation_enabled(False):
-            mcmc.run(data.x, data.y)
+            try:
+                mcmc.run(data.x, data.y)
+            except ValueError as error:
+                if "initial params" not in str(error):
+                    raise
+                raise InferenceError("the log joint density is not finite where sampling starts") from None
         # Pyro's own "acceptance rate" counts accepted draws, which for this sampler are all of them
         return mcmc.get_samples(), {**mcmc.diagnostics(), "mean acceptance": acceptance}
 

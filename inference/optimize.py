@@ -17,7 +17,8 @@ from ..guides.guide import is_latent
 from ..priors.settings import check, check_option, check_positive
 from . import metrics
 from .data import Data, Inputs
-from .driver import Driver, InferenceError
+from .driver import Driver
+from .errors import InferenceError
 from .monitor import Monitor
 from .objective import OnePassELBO, Terms
 from .posterior import GuidePosterior
@@ -201,7 +202,10 @@ class Fit:
         data = self.data
         if data.x_validation is None or data.y_validation is None:
             return None
-        prediction = self.posterior.predict(data.x_validation, self.settings.validation_samples)
+        try:
+            prediction = self.posterior.predict(data.x_validation, self.settings.validation_samples)
+        except InferenceError as error:
+            raise InferenceError(f"epoch {epoch}, validation: {error}", self.last_good()) from None
         nll = validation_nll(prediction, data.y_validation)
         self.model.train()
         if eligible and nll < self.best_nll:

@@ -18,6 +18,7 @@ from .. import guides
 from ..guides import Delta, Family, Guide
 from ..models import BayesianModel
 from ..models.lifting import eval_mode
+from ..models.likelihoods import Undrawn
 from ..priors import SettingError, choice_name, settings
 from .data import DataError, Inputs, check_finite, first, move, take
 from .files import read_json, read_tensors, replacing, write_json, write_tensors
@@ -142,7 +143,7 @@ class Posterior(ABC):
         """The net's outputs ``[S, B, ...]`` for these draws, with rows from the guide, and the likelihood's sites."""
         lifted = {name: value.unsqueeze(1) for name, value in weights.items()}  # [S, 1, ...]: the data plate
         rows = nullcontext() if self.guide is None or not self.model.rows else self.guide.local_only()
-        with poutine.block(), pyro.plate("draws", size, dim=-2), rows:
+        with poutine.block(), pyro.plate("draws", size, dim=-2), rows, Undrawn():
             outputs = poutine.condition(self.model, data=lifted)(x)
         shape = outputs.shape
         if len(shape) == self._output_dim:
@@ -296,7 +297,7 @@ class DrawsPosterior(Posterior):
     def chunks(self, num_samples: int, most: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
         total = self.num_samples
         assert total is not None
-        kept = torch.linspace(0, total - 1, num_samples).round().long()
+        kept = torch.arange(num_samples) * total // num_samples  # evenly spaced, or each as often as the others
         for index in kept.split(most):
             yield len(index), {name: values[index] for name, values in self.draws.items()}
 
@@ -332,8 +333,10 @@ class MixturePosterior(Posterior):
 
     @property
     def num_samples(self) -> int | None:
-        counts = [member.num_samples for member in self.members]
-        return None if None in counts else sum(counts)  # type: ignore[arg-type]
+        counts = {member.num_samples for member in self.members}
+        if len(counts) > 1 or None in counts:
+            return None
+        return len(self.members) * counts.pop()  # type: ignore[operator]
 
     def _each(self, num_samples: int) -> int:
         """Draws from each member, as many from all: one with fewer of its own repeats them."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..models import Categorical, Gaussian, Likelihood
 from . import metrics
+from .errors import InferenceError
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,9 @@ class ClassPrediction:
 
     @property
     def mutual_information(self) -> Tensor:
-        """What the draws disagree about, in nats; at least 0."""
+        """What the draws disagree about, in nats; at least 0, and exactly 0 for one draw."""
+        if self.num_samples == 1:
+            return torch.zeros_like(self.expected_entropy)  # the difference would rank examples by rounding errors
         return (self.entropy - self.expected_entropy).clamp(min=0)
 
 
@@ -112,6 +115,16 @@ class Gathering(ABC):
         """The prediction over everything that was added."""
 
 
+def check_finite(predicted: Tensor) -> None:
+    """Raise an `InferenceError` when a prediction of ``[N, ...]`` is not finite."""
+    wrong = (~torch.isfinite(predicted)).reshape(len(predicted), -1).any(1)
+    if wrong.any():
+        first = int(wrong.nonzero()[0])
+        raise InferenceError(
+            f"the prediction of {int(wrong.sum())} of {len(wrong)} examples is not finite, first of {first}"
+        )
+
+
 class _Classes(Gathering):
     def __init__(self, likelihood: Likelihood, num_examples: int):
         self.size = num_examples
@@ -132,6 +145,7 @@ class _Classes(Gathering):
 
     def result(self) -> Prediction:
         assert self.probabilities is not None
+        check_finite(self.probabilities)
         probabilities = self.probabilities / self.count
         return ClassPrediction(
             probabilities / probabilities.sum(-1, keepdim=True), self.entropy / self.count, self.count
@@ -153,6 +167,7 @@ class _Reals(Gathering):
 
     def result(self) -> Prediction:
         loc, scale = (torch.cat(parts) for parts in zip(*self.chunks, strict=True))
+        check_finite(loc.transpose(0, 1))
         return RealPrediction(loc, scale)
 
 

@@ -106,5 +106,8 @@ def embed(tokens: Tensor, table: Tensor) -> Tensor:
     """Rows of a table: tokens ``[B, T]`` and ``[V, D]`` or ``[S, 1, V, D]`` give ``[B, T, D]`` or ``[S, B, T, D]``."""
     if table.dim() == 2:
         return F.embedding(tokens, table)
+    if table.shape[:-2].numel() == 1:
+        rows = F.embedding(tokens, table.reshape(table.shape[-2:]))
+        return rows.expand(table.shape[:-3] + rows.shape)
     one_hot = F.one_hot(tokens, table.shape[-2]).to(table.dtype)  # indexing a batched table has no batching rule
     return (one_hot.flatten(-3, -2) @ table.squeeze(-3)).unflatten(-2, tokens.shape)

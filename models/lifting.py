@@ -47,7 +47,7 @@ def weight_sites(net: nn.Module) -> dict[str, Site]:
         if isinstance(owner, RowPriorModule):
             continue
         weight = value if value.dim() > 1 else getattr(owner, own.replace("bias", "weight"), None)
-        if isinstance(weight, Tensor) and weight.dim() > 1 and not isinstance(owner, TABLES):
+        if isinstance(weight, Tensor) and weight.dim() > 1 and not isinstance(owner, TABLES + NORMS):
             fan_in = weight[0].numel()
         else:
             fan_in = 1
@@ -289,11 +289,11 @@ def call(
         weights = {n: w if w.shape == shapes[n] else w.unsqueeze(-len(shapes[n]) - 1) for n, w in weights.items()}
         lead = torch.Size((*lead, 1))
     samples = lead[:-1]
-    if len(lead) and lead.numel() == 1:  # one draw: plain weights are quicker
-        output = functional_call(net, {name: w.reshape(shapes[name]) for name, w in weights.items()}, inputs)
-        return output.expand(samples + output.shape)
     if not len(lead) or getattr(net, "takes_batched_weights", False):
         return functional_call(net, dict(weights), inputs)
+    if lead.numel() == 1:  # one draw: plain weights are quicker
+        output = functional_call(net, {name: w.reshape(shapes[name]) for name, w in weights.items()}, inputs)
+        return output.expand(samples + output.shape)
     flat = {name: w.expand(lead + shapes[name]).reshape(-1, *shapes[name]) for name, w in weights.items()}
     if any(isinstance(module, nn.RNNBase) for module in net.modules()):  # vmap has no rule for them
         each = zip(*(values.unbind() for values in flat.values()), strict=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Any, Literal
 
 import pyro
 import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
+from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from ..priors.settings import check_option, check_positive
@@ -31,6 +32,14 @@ def observe(distribution: Distribution, y: Tensor | None) -> None:
     if y is not None and y.shape != shape:
         raise ValueError(f"y has shape {tuple(y.shape)}: expected {tuple(shape)}")
     pyro.sample("obs", distribution, obs=y, infer=dict(OBSERVATION))
+
+
+class Undrawn(Messenger):
+    """Leaves the observations of a model undrawn where only the net's output is wanted."""
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        if msg["infer"].get("is_observation") and not msg["is_observed"]:
+            msg["value"], msg["done"] = torch.zeros(()), True
 
 
 class Likelihood(nn.Module, ABC):

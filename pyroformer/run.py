@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from . import yamlfile
-from .choices import SpecError
+from .choices import SpecError, as_yaml
 from .evaluation import evaluate, members
 from .inference import InferenceError, Posterior, RunMonitor
 from .inference.driver import check_observations
@@ -120,8 +120,10 @@ def check_folder(folder: Path, spec: Spec) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / SPEC).is_file():
             raise SpecError("--out", str(folder), "a new or empty folder, or one with a run; this holds something else")
-        if yamlfile.read(folder / SPEC) != _stored(spec, folder):
-            raise SpecError("--out", str(folder), "a new folder; this one holds a run of another spec")
+        if found := difference(yamlfile.read(folder / SPEC), _stored(spec, folder)):
+            raise SpecError("--out", str(folder), f"a new folder; this one holds a run of another spec ({found})")
+        if not _same_arrays(folder, spec):
+            raise SpecError("--out", str(folder), "a new folder; this one holds a run on other arrays")
 
 
 def prepare(folder: Path, spec: Spec) -> Spec:
@@ -143,6 +145,23 @@ def prepare(folder: Path, spec: Spec) -> Spec:
     return spec
 
 
+def difference(there: Any, here: Any, path: str = "") -> str:
+    """The first place where two specs differ, as plain data, in words; empty when they say the same.
+
+    The order of a map from globs counts: first match wins.
+    """
+    if isinstance(there, dict) and isinstance(here, dict):
+        same_keys = list(there) == list(here) if path in ("prior", "guide") else there.keys() == here.keys()
+        if same_keys or not path:
+            places = {key: f"{path}.{key}" if path else str(key) for key in {**there, **here}}
+            parts = (difference(there.get(key), here.get(key), place) for key, place in places.items())
+            return next(filter(None, parts), "")
+    elif there == here:
+        return ""
+    names = [", ".join(map(str, value)) if isinstance(value, dict) else as_yaml(value) for value in (there, here)]
+    return f"{path}: {names[0]} there, {names[1]} here"
+
+
 def _stored(spec: Spec, folder: Path) -> dict[str, Any]:
     """The spec as its folder holds it, where arrays of its own are named without the folder."""
     content = spec.to_dict()
@@ -156,8 +175,14 @@ def finished(folder: Path, spec: Spec) -> bool:
     return (
         (folder / METRICS).is_file()
         and (folder / SPEC).is_file()
-        and yamlfile.read(folder / SPEC) == _stored(spec, folder)
+        and not difference(yamlfile.read(folder / SPEC), _stored(spec, folder))
+        and _same_arrays(folder, spec)
     )
+
+
+def _same_arrays(folder: Path, spec: Spec) -> bool:
+    """Whether a folder holds the arrays of a spec, where they are in memory and its spec does not tell them apart."""
+    return not (isinstance(spec.task, Arrays) and spec.task.file is None) or spec.task.same_as(folder / ARRAYS)
 
 
 def load(folder: str | Path, *, net: nn.Module | None = None) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -12,14 +13,15 @@ from typing import Any
 from . import yamlfile
 from .choices import SpecError
 from .inference.driver import check_observations
+from .inference.files import write_text
 from .priors.globs import near_misses
 from .results import Comparison, Result
-from .run import check_folder, environment, finished
+from .run import SPEC, check_folder, environment, finished
 from .spec import KEYS as SPEC_KEYS
 from .spec import Spec
 
 KEYS = ("title", "description", "seeds", "base", "methods")
-REPORT, TABLE, VALUES = "report.html", "table.csv", "values.csv"
+REPORT, TABLE, VALUES, TRACEBACK = "report.html", "table.csv", "values.csv", "traceback.txt"
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,10 @@ def run_cell(spec: Spec, folder: Path, threads: int | None) -> str | None:
         fit(spec, out=folder)
     except (InferenceError, DataError) as error:
         return " ".join([str(error), *getattr(error, "__notes__", [])])
+    except Exception as error:  # a surprise in one cell must not cost the others their results
+        if (folder / SPEC).is_file():
+            write_text(folder / TRACEBACK, traceback.format_exc())
+        return f"{type(error).__name__}: {error} ({folder / TRACEBACK})"
     return None
 
 
@@ -228,7 +234,7 @@ def _result(method: str, seed: int, folder: Path) -> Result:
     import json
 
     from .inference.files import read_tensors
-    from .run import HISTORY, METRICS, PREDICTIONS, SPEC
+    from .run import HISTORY, METRICS, PREDICTIONS
 
     return Result(
         method,

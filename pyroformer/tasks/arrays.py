@@ -63,6 +63,15 @@ class Arrays(Task):
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         return Arrays(file=str(path))
 
+    def same_as(self, path: Path) -> bool:
+        """Whether a file holds these very arrays."""
+        if not path.is_file():
+            return False
+        here, there = self._content()[0], Arrays(file=str(path))._content()[0]
+        return here.keys() == there.keys() and all(
+            here[name].dtype == there[name].dtype and np.array_equal(here[name], there[name]) for name in here
+        )
+
     def _content(self) -> tuple[dict[str, np.ndarray], Input | None, Likelihood | None]:
         if hasattr(self, "_kept"):
             return self._kept

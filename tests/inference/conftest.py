@@ -54,6 +54,6 @@ class LinearGaussian:
 def line():
     generator = torch.Generator().manual_seed(0)
     shared = torch.randn(40, 1, generator=generator)
-    x = 0.9 * shared + 0.45 * torch.randn(40, 3, generator=generator)  # correlated: marginal sds mislead
+    x = 0.8 * shared + 0.6 * torch.randn(40, 3, generator=generator)  # correlated: marginal sds mislead
     y = x @ torch.tensor([[0.5], [-1.0], [1.5]]) + 0.3 + NOISE * torch.randn(40, 1, generator=generator)
     return LinearGaussian(x, y)

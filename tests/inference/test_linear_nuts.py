@@ -4,11 +4,10 @@ import pytest
 import torch
 from pyro.ops.stats import effective_sample_size
 
-from pyroformer.guides import MeanField
 from pyroformer.inference import NUTS, Monitor
 from pyroformer.priors import Fixed, Improper
 
-DRIVER = NUTS(num_samples=250, warmup_steps=150, chains=2, dtype="float64", max_tree_depth=5)
+DRIVER = NUTS(num_samples=120, warmup_steps=60, chains=2, dtype="float64", max_tree_depth=5)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def errors(draws, mean, covariance, chains=2):
 
 def test_draws_have_the_exact_mean_and_covariance(line, sampled):
     draws = line.flat(sampled[0].draws)
-    assert draws.shape == (500, 4) and draws.dtype == torch.float64
+    assert draws.shape == (240, 4) and draws.dtype == torch.float64
     mean, covariance = errors(draws, line.mean(), line.covariance())
     assert mean < 5 and covariance < 5
     assert errors(draws, line.mean(), line.covariance(noise=0.65))[1] > 5  # planted: another noise
@@ -41,7 +40,7 @@ def test_draws_have_the_exact_mean_and_covariance(line, sampled):
 
 
 def test_a_flat_prior_gives_least_squares(line):
-    driver = NUTS(num_samples=150, warmup_steps=100, dtype="float64", max_tree_depth=5)
+    driver = NUTS(num_samples=100, warmup_steps=60, dtype="float64", max_tree_depth=5)
     draws = line.flat(driver.run(line.model(Improper()), None, line.data).draws)
     mean, covariance = errors(draws, line.mean(prior=None), line.covariance(prior=None), chains=1)
     assert mean < 5 and covariance < 5
@@ -56,14 +55,14 @@ def test_diagnostics_are_reported(line, sampled):
     exact = torch.distributions.Normal(line.design @ line.flat(posterior.draws).T, 0.5).log_prob(line.y.double()).sum(0)
     assert info["log_likelihood"]["mean"] == pytest.approx(float(exact.mean()))
     assert info["log_likelihood"]["sd"] == pytest.approx(float(exact.std()))
-    assert len(monitor.history) == 2 * 400
+    assert len(monitor.history) == 2 * 180
     last = monitor.history[-1]
-    assert last["chain"] == 1 and last["draw"] == 250 and last["stage"] == "sample" and last["step_size"] > 0
+    assert last["chain"] == 1 and last["draw"] == 120 and last["stage"] == "sample" and last["step_size"] > 0
 
 
 def test_predictions_average_the_draws(line, sampled):
     posterior, _ = sampled
-    predicted = posterior.predict(line.x, 500)
+    predicted = posterior.predict(line.x, 240)
     draws = line.flat(posterior.draws)
     assert torch.allclose(predicted.loc.squeeze(-1), draws @ line.design.T)
     every_fifth = posterior.predict(line.x, 100)
@@ -80,18 +79,8 @@ def test_parameters_without_a_prior_stay(line):
 
 
 def test_a_positive_site_is_sampled_in_its_own_space(line):
-    posterior = NUTS(num_samples=60, warmup_steps=60, max_tree_depth=4).run(
+    posterior = NUTS(num_samples=30, warmup_steps=30, max_tree_depth=4).run(
         line.model(noise="random", scale=1.0), None, line.data
     )
     noise = posterior.draws["noise_scale"]
-    assert noise.shape == (60,) and (noise > 0).all() and 0.3 < noise.median() < 0.8
-
-
-def test_the_guide_of_another_driver_agrees_on_the_mean(line, sampled):
-    from pyroformer.inference import SVI
-
-    driver = SVI(epochs=400, batch_size=40, learning_rate=0.05, particles=4, dtype="float64")
-    posterior = driver.run(line.model(), MeanField(init_scale=0.1), line.data)
-    mean = line.flat(posterior.draw(1000)).mean(0)
-    sd = line.covariance().diag().sqrt()
-    assert ((mean - line.flat(sampled[0].draws).mean(0)) / sd).abs().max() < 0.3
+    assert noise.shape == (30,) and (noise > 0).all() and 0.3 < noise.median() < 0.8

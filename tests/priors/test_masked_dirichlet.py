@@ -54,7 +54,7 @@ def gradient(distribution, values):
 
 def made(concentration, mask=None):
     leaf = concentration.clone().requires_grad_()
-    distribution = Dirichlet(leaf) if mask is None else MaskedDirichlet(leaf, mask)
+    distribution = Dirichlet(leaf, validate_args=False) if mask is None else MaskedDirichlet(leaf, mask)
     distribution.leaf = leaf
     return distribution
 

@@ -1,4 +1,4 @@
-"""Every prior with every guide and every driver, as the rooms export them: it runs, or it is refused before any work."""
+"""Every prior with every guide and every driver that the rooms export: it runs, or it is refused before any work."""
 
 import math
 

@@ -167,6 +167,14 @@ def test_a_finished_run_is_not_run_again(pyroformer, write, toy, tmp_path):
     assert second.out == first.out
 
 
+def test_a_run_with_globs_in_another_order_is_another_run(pyroformer, write, toy, tmp_path):
+    globs = {"head.*": "fixed", "*": "normal"}
+    out = ("--out", tmp_path / "run", "--quiet")
+    assert pyroformer("run", write({**toy, "prior": globs}), *out).code == 0
+    message = pyroformer("run", write({**toy, "prior": dict(reversed(globs.items()))}), *out).message
+    assert message.endswith("(prior: head.*, * there, *, head.* here)")
+
+
 def test_the_same_spec_gives_the_same_numbers_and_another_seed_others(toy):
     def once(**changes):
         return fit(Spec(**{**toy, **changes})).metrics["test"]
@@ -185,6 +193,19 @@ def test_a_run_of_ones_own_arrays_keeps_them(tmp_path):
     assert numbers(again.posterior.predict(x)) == numbers(run.posterior.predict(x))
     assert "tmp" not in (tmp_path / "moved" / "spec.yaml").read_text("utf-8")
     torch.testing.assert_close(again.spec.task.load().test.x, x[:6])
+
+
+def test_a_folder_with_a_run_on_other_arrays_is_refused(tmp_path):
+    x, y = torch.rand(24, 3), torch.arange(24) % 2
+
+    def run(x):
+        return fit(Spec(task=Task.from_arrays(x, y, x, y), model=NET, driver=ML), out=tmp_path / "run")
+
+    first = run(x).metrics["test"]
+    assert run(x.clone()).metrics["test"] == first
+    with pytest.raises(SpecError, match="a run on other arrays"):
+        run(x + 1)
+    assert pyroformer.load(tmp_path / "run").metrics["test"] == first
 
 
 def test_arrays_that_a_file_cannot_hold_are_refused_a_folder(tmp_path):

@@ -1,6 +1,7 @@
 """Runs that do not reach their end: NaN in the data, NaN on the way, and the interrupt key."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 import pyroformer as package
-from pyroformer import Spec, fit
+from pyroformer import Spec, Task, fit
 from pyroformer.inference import InferenceError
 from pyroformer.tasks import ToyRegression
 
@@ -64,8 +65,16 @@ def test_a_learning_rate_out_of_all_bounds_stops_the_run(pyroformer, write, toy,
     assert not (folder / "metrics.json").exists()
 
 
+@pytest.mark.parametrize("target", [np.arange(6) / 6, np.arange(6) % 2])
+def test_without_validation_data_too(toy, target):
+    x = np.random.default_rng(0).normal(size=(6, 2))
+    driver = {"ml": {"epochs": 1, "learning_rate": 1e30}}
+    with pytest.raises(InferenceError):
+        fit(Spec(**{**toy, "task": Task.from_arrays(x, target, x, target), "driver": driver}))
+
+
 class Ageing(nn.Module):
-    """A net that returns NaN in training from its tenth call on."""
+    """A net that returns NaN in training from some call on."""
 
     def __init__(self):
         super().__init__()
@@ -81,13 +90,15 @@ class Ageing(nn.Module):
 def test_nan_on_the_way_leaves_the_last_good_posterior(tmp_path, driver):
     task = ToyRegression(train=40, test=10)
     spec = Spec(task=task, model=Ageing(), driver={driver: {"epochs": 20, "learning_rate": 0.1}})
-    with pytest.raises(InferenceError, match=r"epoch 10, step 10") as error:
+    with pytest.raises(InferenceError, match=r"^epoch (\d+), step \1: the loss is nan") as error:
         fit(spec, out=tmp_path / "run")
+    stopped = int(re.search(r"\d+", str(error.value)).group())
+    assert stopped > 2
     assert any("last good state" in note for note in error.value.__notes__)
     assert not (tmp_path / "run" / "metrics.json").exists()
     kept = package.load(tmp_path / "run", net=Ageing())
     assert kept.metrics == {}
-    assert [entry["epoch"] for entry in kept.history] == list(range(1, 10))
+    assert [entry["epoch"] for entry in kept.history] == list(range(1, stopped))
     prediction = kept.posterior.predict(task.load().validation.x, 8)
     assert torch.isfinite(prediction.mean).all()
     best = min(entry["validation_nll"] for entry in kept.history)
@@ -104,21 +115,28 @@ def wait_for(path, process, seconds=60):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_run_leaves_no_half_written_file_and_can_be_run_again(
-    process, pyroformer, write, toy, tmp_path, kind
-):
-    spec, folder = write({**toy, "driver": {"ml": {"epochs": 400, "keep": "last"}}}), tmp_path / "run"
+def interrupted(spec, folder, process, kind):
+    """Start a run in a process of its own, and send it a signal when it has begun to learn."""
     command = [sys.executable, "-m", "pyroformer", "run", spec, "--out", folder]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **process) as running:
         wait_for(folder / "history.jsonl", running)
         running.send_signal(kind)
         out, err = running.communicate(timeout=60)
-    assert running.returncode == (130 if kind is signal.SIGINT else -kind)
-    assert "Traceback" not in err
     assert out == ""
+    assert "Traceback" not in err
     assert {path.name for path in folder.iterdir()} == {"spec.yaml", "environment.json", "history.jsonl"}
     assert json.loads((folder / "environment.json").read_text("utf-8"))
+    return running.returncode
+
+
+def test_the_interrupt_key_ends_a_run_without_a_traceback(process, write, toy, tmp_path):
+    spec = write({**toy, "driver": {"ml": {"epochs": 1000}}})
+    assert interrupted(spec, tmp_path / "run", process, signal.SIGINT) == 130
+
+
+def test_a_run_that_was_killed_can_be_run_again(process, pyroformer, write, toy, tmp_path):
+    spec, folder = write({**toy, "driver": {"ml": {"epochs": 80}}}), tmp_path / "run"
+    assert interrupted(spec, folder, process, signal.SIGKILL) == -signal.SIGKILL
     assert pyroformer("run", spec, "--out", folder, "--quiet").code == 0
     assert (folder / "metrics.json").is_file()
-    assert len(package.load(folder).history) == 400
+    assert [entry["epoch"] for entry in package.load(folder).history] == list(range(1, 81))

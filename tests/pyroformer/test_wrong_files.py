@@ -60,7 +60,15 @@ def test_an_output_folder_that_holds_another_run(pyroformer, write, toy, tmp_pat
     spec, folder = write(toy), tmp_path / "run"
     assert pyroformer("run", spec, "--out", folder, "--quiet").code == 0
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    assert "a run of another spec" in pyroformer("run", spec, "--out", folder, "--set", "seed=1").message
+    for change, said in [
+        ("seed=1", "(seed: 0 there, 1 here)"),
+        ("driver.svi.epochs=3", "(driver.svi.epochs: 2 there, 3 here)"),
+        ("model.transformer.patch=2", None),
+        ("prior=improper", "(prior: normal there, improper here)"),
+        ("guide=mean_field", "(guide: null there, mean_field here)"),
+    ]:
+        message = pyroformer("run", spec, "--out", folder, "--set", change).message
+        assert said is None or (message.startswith(f"--out: got {folder}; accepted: a new folder") and said in message)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 

@@ -69,7 +69,12 @@ WRONG_SETTING = [
     ("task.digits.train=1700", "task.digits.train", "1700", "to leave a test set"),
     ("task.digits.noise=-0.1", "task.digits.noise", "-0.1", "a number above 0"),
     (f"task.digits.split={10**20}", "task.digits.split", str(10**20), "a whole number from 0 to 4294967295"),
-    ("task.toy_regression.likelihood.gaussian.scale=0", "task.toy_regression.likelihood.gaussian.scale", "0.0", "above"),
+    (
+        "task.toy_regression.likelihood.gaussian.scale=0",
+        "task.toy_regression.likelihood.gaussian.scale",
+        "0.0",
+        "above",
+    ),
     ("task.arrays.file=nowhere.npz", "task.arrays.file", "nowhere.npz", "an existing .npz file"),
     ("task=arrays", "task.arrays.file", "null", "the path of a .npz file"),
     ("seed=-1", "seed", "-1", "a whole number from 0"),
@@ -82,9 +87,7 @@ WRONG_SETTING = [
 
 
 @pytest.mark.parametrize(("assignment", "path", "value", "accepted"), WRONG_SETTING)
-def test_a_setting_that_is_unknown_of_the_wrong_type_or_out_of_range(
-    refused, toy, assignment, path, value, accepted
-):
+def test_a_setting_that_is_unknown_of_the_wrong_type_or_out_of_range(refused, toy, assignment, path, value, accepted):
     message = refused(toy, assignment)
     assert message.startswith(f"{path}: got {value}"), message
     assert accepted in message.partition("accepted: ")[2], message
@@ -97,7 +100,12 @@ def test_a_patch_that_does_not_divide_the_image(refused, digits):
 
 WRONG_MAP = [
     # assignment, path, value, accepted
-    ('prior={"blokcs.*": improper, "*": normal}', "prior", "blokcs.*", "a pattern that matches a weight among position"),
+    (
+        'prior={"blokcs.*": improper, "*": normal}',
+        "prior",
+        "blokcs.*",
+        "a pattern that matches a weight among position",
+    ),
     ('prior={"head.weigth.*": normal, "*": normal}', "prior", "head.weigth.*", "did you mean head.weight"),
     ('prior={"blocks.*": normal}', "prior", "position", "a pattern that covers this weight; given are blocks.*"),
     ('guide={"blocks.*": mean_field}', "guide", "position", "a pattern that covers this site"),
@@ -106,7 +114,12 @@ WRONG_MAP = [
     ('prior={"*.rows": flat_rows}', "prior", "flat_rows", "a prior over the weights as well"),
     ('prior={"head.*": flat_rows, "*": normal}', "prior", "head.*", "attention layer's rows"),
     ("guide=dirichlet_rows", "guide", "dirichlet_rows", "the model draws none"),
-    ("prior={normal: {}, improper: {}}", "prior", "normal, improper", "one prior and its settings, or a map from globs"),
+    (
+        "prior={normal: {}, improper: {}}",
+        "prior",
+        "normal, improper",
+        "one prior and its settings, or a map from globs",
+    ),
     ("prior={normal: {scale: 2}, scaling: fan_in}", "prior", "normal, scaling", "one prior and its settings"),
     ("driver={svi: {}, ml: {}}", "driver", "svi, ml", "one name and its settings"),
     ("model={transformer: {}, width: 8}", "model", "transformer, width", "one name and its settings"),

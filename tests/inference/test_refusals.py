@@ -1,0 +1,126 @@
+"""What a driver cannot do it refuses before any work is done."""
+
+import pytest
+import torch
+from torch import nn
+
+from pyroformer.guides import Delta, Guide, MeanField
+from pyroformer.inference import MAP, ML, NUTS, SVI, Data, DeepEnsemble, Driver
+from pyroformer.models import BayesianModel, Features, Gaussian, Output, Transformer
+from pyroformer.priors import Fixed, FlatRows, Learned, Normal, SettingError
+
+X, Y = torch.randn(6, 2), torch.randint(3, (6,))
+PRIORS = {
+    "weights": Normal(),
+    "rows": {"*.rows": FlatRows(), "*": Normal()},
+    "rows and learned": {"*.rows": FlatRows(), "*": Learned()},
+    "learned": Learned(),
+    "part learned": {"head.*": Learned(), "*": Normal()},
+    "fixed": Fixed(),
+}
+
+
+def model(name, **likelihood):
+    net = Transformer(Features(2, copies=2), Output(3), width=4, heads=2, depth=1)
+    return BayesianModel(net, PRIORS[name], **likelihood)
+
+
+@pytest.mark.parametrize(
+    ("driver", "guide", "prior", "message"),
+    [
+        (MAP(), MeanField(), "weights", "guide = 'MeanField': expected none: MAP would ignore it"),
+        (ML(), Delta(), "weights", "expected none: ML would ignore it"),
+        (NUTS(), MeanField(), "weights", "expected none: NUTS would ignore it"),
+        (NUTS(), {"*": MeanField()}, "weights", "expected none: NUTS would ignore it"),
+        (DeepEnsemble(), MeanField(), "weights", "expected none: DeepEnsemble would ignore it"),
+        (SVI(), None, "weights", "guide = None: expected a guide: SVI fits one"),
+        (DeepEnsemble(member=SVI()), None, "weights", "expected a guide: DeepEnsemble fits one"),
+        (MAP(), None, "rows", "MAP.*svi with a row family such as dirichlet_rows: blocks.0.attention.rows"),
+        (ML(), None, "rows and learned", "blocks.0.attention.rows has no point estimate"),
+        (NUTS(), None, "rows", "nuts does not sample blocks.0.attention.rows"),
+        (DeepEnsemble(), None, "rows", "svi with a row family"),
+        (NUTS(), None, "part learned", "priors on all parameters: nuts cannot learn net.head.weight"),
+        (NUTS(), None, "fixed", "at least one random site"),
+        (SVI(), MeanField(), "learned", r"at least one random site; .*ml trains them"),
+        (SVI(), MeanField(), "fixed", "at least one random site"),
+        (MAP(), None, "fixed", "a model with something to train; all its parameters are fixed"),
+        (ML(), None, "fixed", "a model with something to train"),
+    ],
+)
+def test_refusals_come_before_any_work(driver, guide, prior, message):
+    with pytest.raises(SettingError, match=message):
+        driver.run(model(prior), guide, None)  # there are not even data
+
+
+@pytest.mark.parametrize(
+    ("driver", "guide", "prior"),
+    [
+        (ML(epochs=1), None, "learned"),
+        (MAP(epochs=1), None, "part learned"),
+        (SVI(epochs=1), MeanField(), "part learned"),
+        (DeepEnsemble(member=ML(epochs=1), size=2), None, "learned"),
+    ],
+)
+def test_neighbours_of_what_is_refused_work(driver, guide, prior):
+    assert driver.run(model(prior), guide, Data(X, Y)).predict(X).probabilities.shape == (6, 3)
+
+
+def test_a_guide_of_another_model_is_refused():
+    first, second = model("weights"), model("weights")
+    guide = Guide(first, MeanField(), (X[:2],))
+    with pytest.raises(SettingError, match="expected a guide of this model"):
+        SVI().run(second, guide, None)
+    with pytest.raises(SettingError, match="every member makes its own"):
+        DeepEnsemble(member=SVI()).run(first, guide, None)
+    with pytest.raises(SettingError, match="dtype = 'float64': expected float32, which the guide has"):
+        SVI(dtype="float64").run(first, guide, None)
+    assert SVI(epochs=1).run(first, guide, Data(X, Y)).guide is guide
+
+
+def test_noise_alone_is_a_random_site():
+    built = BayesianModel(nn.Linear(2, 1), Fixed(), Gaussian(noise="random"))
+    y = torch.randn(6, 1)
+    assert SVI(epochs=1).run(built, MeanField(), Data(X, y)).draw(2)["noise_scale"].shape == (2,)
+    assert MAP(epochs=1).run(built, None, Data(X, y)).draw(1)["noise_scale"].shape == (1,)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SVI(epochs=0), "epochs = 0: expected a number above 0"),
+        (lambda: SVI(batch_size=-1), "batch_size = -1"),
+        (lambda: SVI(learning_rate=0.0), "learning_rate = 0.0"),
+        (lambda: SVI(learning_rate=float("nan")), "learning_rate = nan"),
+        (lambda: SVI(optimizer="lbfgs"), "optimizer = 'lbfgs': expected one of adam, adamw, sgd"),
+        (lambda: SVI(schedule="step"), "schedule = 'step': expected one of cosine, linear, constant"),
+        (lambda: SVI(warmup=1.0), "warmup = 1.0: expected a share of the steps"),
+        (lambda: SVI(clip_norm=0.0), "clip_norm = 0.0: expected a number above 0, or null"),
+        (lambda: SVI(keep="first"), "keep = 'first': expected one of best, last"),
+        (lambda: SVI(particles=0), "particles = 0"),
+        (lambda: SVI(temperature=0.0), "temperature = 0.0"),
+        (lambda: SVI(kl_weight=-1.0), "kl_weight = -1.0"),
+        (lambda: SVI(kl_warmup=1.0), "kl_warmup = 1.0"),
+        (lambda: SVI(dtype="float16"), "dtype = 'float16': expected one of float32, float64"),
+        (lambda: SVI(device="tpu9"), "device = 'tpu9': expected a torch device of this machine"),
+        (lambda: NUTS(num_samples=3), "num_samples = 3: expected at least 4"),
+        (lambda: NUTS(target_accept=1.0), "target_accept = 1.0"),
+        (lambda: NUTS(chains=0), "chains = 0"),
+        (lambda: DeepEnsemble(size=0), "size = 0"),
+        (lambda: DeepEnsemble(member=DeepEnsemble()), "member = .*: expected a driver that is no ensemble itself"),
+    ],
+)
+def test_settings_out_of_range_are_refused(make, message):
+    with pytest.raises(SettingError, match=message):
+        make()
+
+
+def test_every_driver_says_whether_it_needs_a_guide():
+    assert {type(d): d.needs_guide for d in (SVI(), MAP(), ML(), NUTS(), DeepEnsemble())} == {
+        SVI: True,
+        MAP: False,
+        ML: False,
+        NUTS: False,
+        DeepEnsemble: False,
+    }
+    assert DeepEnsemble(member=SVI()).needs_guide
+    assert issubclass(SVI, Driver)

@@ -1,0 +1,153 @@
+"""What is measured, computed again by hand from what a run keeps."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp
+from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
+
+from pyroformer import Spec, fit
+from pyroformer.evaluation import class_metrics, evaluate
+from pyroformer.inference import ClassPrediction
+from pyroformer.tasks import Task
+
+NET = {"transformer": {"width": 8, "heads": 2, "depth": 1}}
+
+
+@pytest.fixture(scope="module")
+def classes():
+    """A run on digits whose draws differ, so that every part of the entropy is there."""
+    guide = {"mean_field": {"init_scale": 0.05}}
+    settings = {"epochs": 8, "batch_size": 50, "learning_rate": 0.03, "kl_weight": 0.01, "validate_every": 8}
+    task = {"digits": {"train": 1500}}
+    return fit(Spec(task=task, model=NET, prior="improper", guide=guide, driver={"svi": settings}))
+
+
+@pytest.fixture(scope="module")
+def reals():
+    """A run of regression."""
+    task = {"toy_regression": {"train": 60, "test": 40}}
+    guide = {"mean_field": {"init_scale": 0.05}}
+    return fit(Spec(task=task, model=NET, guide=guide, driver={"svi": {"epochs": 20, "kl_weight": 0.1}}))
+
+
+def kept(run, name):
+    return run.predictions[name].double().numpy()
+
+
+def entropies(p):
+    return -(p * np.log(np.clip(p, 1e-300, None))).sum(-1)
+
+
+@pytest.mark.parametrize("name", ["validation", "test", "noisy"])
+def test_class_metrics(classes, name):
+    p, y, found = kept(classes, f"{name}.probabilities"), kept(classes, f"{name}.labels"), classes.metrics[name]
+    y = y.astype(int)
+    hits, of_label = p.argmax(-1) == y, p[np.arange(len(y)), y]
+    assert found["accuracy"] == pytest.approx(hits.mean(), abs=1e-12)
+    assert found["nll"] == pytest.approx(-np.log(of_label).mean(), rel=1e-5)
+    assert found["brier"] == pytest.approx(((p - np.eye(10)[y]) ** 2).sum(-1).mean(), rel=1e-5)
+    assert found["entropy"] == pytest.approx(entropies(p).mean(), rel=1e-5)
+    expected = kept(classes, f"{name}.expected_entropy").mean()
+    assert found["expected_entropy"] == pytest.approx(expected, rel=1e-5)
+    assert found["mutual_information"] == pytest.approx(entropies(p).mean() - expected, abs=1e-5)
+    assert found["accuracy"] > 0.3 and found["mutual_information"] > 1e-2
+
+
+def calibration_error(p, y, bins):
+    confidence, hits = p.max(-1), p.argmax(-1) == y
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    return sum(abs((hits - confidence)[place == b].sum()) for b in range(bins)) / len(y)
+
+
+@pytest.mark.parametrize("name", ["test", "noisy"])
+def test_calibration_error(classes, name):
+    p, y = kept(classes, f"{name}.probabilities"), kept(classes, f"{name}.labels")
+    assert classes.metrics[name]["ece"] == pytest.approx(calibration_error(p, y, 15), rel=1e-4)
+
+
+def test_calibration_error_has_15_bins_of_equal_width():
+    p, y = torch.randn(500, 3).double().softmax(-1), torch.randint(3, (500,))
+    found = class_metrics(ClassPrediction(p, torch.zeros(500), 1), y)["ece"]
+    assert found == pytest.approx(calibration_error(p.numpy(), y.numpy(), 15), rel=1e-9)
+    assert found != pytest.approx(calibration_error(p.numpy(), y.numpy(), 14), rel=1e-3)
+
+
+def test_out_of_distribution_scores(classes):
+    foreign, familiar = (kept(classes, f"{name}.probabilities") for name in ("photographs", "test"))
+    score = np.concatenate([entropies(familiar), entropies(foreign)])
+    is_foreign = np.r_[np.zeros(len(familiar)), np.ones(len(foreign))]
+    found = classes.metrics["photographs"]
+    assert found["auroc_entropy"] == pytest.approx(roc_auc_score(is_foreign, score), abs=1e-4)
+    both = ((familiar, "test"), (foreign, "photographs"))
+    parts = [entropies(p) - kept(classes, f"{name}.expected_entropy") for p, name in both]
+    information = roc_auc_score(is_foreign, np.concatenate(parts))
+    assert found["auroc_mutual_information"] == pytest.approx(information, abs=1e-3)
+    assert "accuracy" not in found and "photographs.labels" not in classes.predictions
+
+
+@pytest.mark.parametrize("name", ["validation", "test", "gap"])
+def test_regression_metrics(reals, name):
+    split = reals.spec.task.load()
+    split = {"validation": split.validation, "test": split.test, "gap": split.shifted["gap"]}[name]
+    y, found = kept(reals, f"{name}.y"), reals.metrics[name]
+    np.testing.assert_array_equal(y, split.y.double().numpy())
+    assert found["rmse"] == pytest.approx(math.sqrt(((kept(reals, f"{name}.mean") - y) ** 2).mean()), rel=1e-6)
+    inside = (kept(reals, f"{name}.lower") <= y) & (y <= kept(reals, f"{name}.upper"))
+    assert found["coverage_90"] == pytest.approx(inside.mean(), abs=1e-12)
+    assert found["sd"] == pytest.approx(kept(reals, f"{name}.sd").mean(), rel=1e-6)
+
+    prediction = reals.posterior.predict(split.x, seed=reals.spec.seed)
+    loc, scale = prediction.loc.numpy(), np.broadcast_to(prediction.scale.numpy(), prediction.loc.shape)
+    density = logsumexp(norm.logpdf(y, loc, scale).sum(-1), axis=0) - math.log(len(loc))
+    assert found["nll"] == pytest.approx(-density.mean(), rel=1e-6)
+    assert found["model_sd"] == pytest.approx(loc.std(0).mean(), rel=1e-6)
+    assert found["data_sd"] == pytest.approx(0.1, rel=1e-5)
+    for edge, level in (("lower", 0.05), ("upper", 0.95)):
+        below = norm.cdf(kept(reals, f"{name}.{edge}"), loc, scale).mean(0)
+        np.testing.assert_allclose(below, level, atol=1e-4)
+
+
+def test_the_posterior_is_less_sure_where_nothing_was_seen(reals):
+    assert reals.metrics["gap"]["model_sd"] > 0
+
+
+def test_evaluation_is_repeatable_and_follows_its_seed(classes):
+    data = classes.spec.task.load()
+    again, predictions = evaluate(classes.posterior, data, seed=classes.spec.seed)
+    assert again == {name: classes.metrics[name] for name in again}
+    assert all(torch.equal(predictions[name], value) for name, value in classes.predictions.items())
+    other, _ = evaluate(classes.posterior, data, seed=5)
+    assert other["test"]["nll"] != again["test"]["nll"]
+    one, _ = evaluate(classes.posterior, data, num_samples=1)
+    assert one["test"]["mutual_information"] == pytest.approx(0, abs=1e-5)
+
+
+def test_a_net_that_knows_everything_is_perfect_and_one_that_knows_nothing_is_uniform():
+    x = torch.eye(4).repeat(10, 1)
+    y = x.argmax(-1)
+    task = Task.from_arrays(x, y, x, y)
+
+    class Scaled(torch.nn.Module):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = torch.nn.Parameter(torch.tensor([factor]))
+
+        def forward(self, x):
+            return x * self.factor
+
+    def test_metrics(factor):
+        driver = {"ml": {"epochs": 1, "learning_rate": 1e-12}}
+        return fit(Spec(task=task, model=Scaled(factor), prior="learned", driver=driver)).metrics["test"]
+
+    sure, unsure = test_metrics(50.0), test_metrics(0.0)
+    assert sure["accuracy"] == 1
+    assert sure["nll"] == pytest.approx(0, abs=1e-6)
+    assert sure["brier"] == pytest.approx(0, abs=1e-6)
+    assert unsure["nll"] == pytest.approx(math.log(4), rel=1e-5)
+    assert unsure["brier"] == pytest.approx(0.75, rel=1e-5)
+    assert unsure["entropy"] == pytest.approx(math.log(4), rel=1e-5)
+    assert unsure["ece"] == pytest.approx(abs(unsure["accuracy"] - 0.25), abs=1e-5)

@@ -47,6 +47,20 @@ def check_finite(name: str, values: Inputs) -> None:
             )
 
 
+def _check(name: str, x: Inputs | None, y: Tensor | None) -> None:
+    parts = x if isinstance(x, tuple) else (x,)
+    for part in (*parts, y):
+        if not isinstance(part, Tensor) or not part.dim():
+            raise DataError(f"{name} holds a {type(part).__name__}: expected torch.Tensors [N, ...]")
+    assert x is not None and y is not None
+    if any(len(part) != len(y) for part in parts if part is not None):
+        raise DataError(f"{name}: {len(first(x))} inputs but {len(y)} observations: expected as many of each")
+    if not len(y):
+        raise DataError(f"{name}: no examples")
+    check_finite(f"{name} x", x)
+    check_finite(f"{name} y", y)
+
+
 @dataclass(frozen=True, eq=False)
 class Data:
     """Training examples, and validation examples if there are any.
@@ -66,19 +80,9 @@ class Data:
     y_validation: Tensor | None = None
 
     def __post_init__(self) -> None:
-        for name, x, y in (("train", self.x, self.y), ("validation", self.x_validation, self.y_validation)):
-            if x is None and y is None:
-                continue
-            parts = x if isinstance(x, tuple) else (x,)
-            for part in (*parts, y):
-                if not isinstance(part, Tensor) or not part.dim():
-                    raise DataError(f"{name} holds a {type(part).__name__}: expected torch.Tensors [N, ...]")
-            if any(len(part) != len(y) for part in parts):
-                raise DataError(f"{name}: {len(parts[0])} inputs but {len(y)} observations: expected as many of each")
-            if not len(y):
-                raise DataError(f"{name}: no examples")
-            check_finite(f"{name} x", x)
-            check_finite(f"{name} y", y)
+        _check("train", self.x, self.y)
+        if self.x_validation is not None or self.y_validation is not None:
+            _check("validation", self.x_validation, self.y_validation)
 
     def __len__(self) -> int:
         return len(self.y)

@@ -71,7 +71,10 @@ def case(request):
 def loop(net, weights, inputs):
     count = len(next(iter(weights.values())))
     return torch.stack(
-        [functional_call(net, {n: w[s].squeeze(0) for n, w in weights.items()}, inputs) for s in range(count)]
+        [
+            functional_call(net, {n: w[s].reshape(net.get_parameter(n).shape) for n, w in weights.items()}, inputs)
+            for s in range(count)
+        ]
     )
 
 
@@ -95,6 +98,15 @@ def test_batched_weights_equal_a_loop(case, draws_of, training, grad):
         found, expected = call(net, weights, inputs), loop(net, weights, inputs)
     torch.testing.assert_close(found, expected)
     assert not torch.allclose(found, expected.roll(1, 0), rtol=1e-2)  # planted
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_draws_without_the_plates_dimension(case, draws_of, count):
+    net, inputs = case
+    weights = draws_of(net, count)
+    torch.testing.assert_close(call(net, weights, inputs), loop(net, weights, inputs))
+    some = dict(list(weights.items())[-1:])  # the others keep their values
+    torch.testing.assert_close(call(net, some, inputs), loop(net, some, inputs))
 
 
 @pytest.mark.parametrize("parallel", [False, True])

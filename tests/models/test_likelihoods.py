@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pyroformer.models import BayesianModel, Categorical, Gaussian, Series
+from pyroformer.models.likelihoods import Undrawn
 from pyroformer.priors import Fixed, Normal, SettingError
 
 MISSING = -100
@@ -165,3 +166,13 @@ def test_models_copy_their_likelihood():
     assert first.likelihood.log_scale is not second.likelihood.log_scale is not likelihood.log_scale
     assert "likelihood.log_scale" in first.learned
     assert isinstance(BayesianModel(nn.Linear(2, 2), Normal()).likelihood, Categorical)
+
+
+def test_observations_may_be_left_undrawn():
+    model, x, y = BayesianModel(nn.Linear(2, 3), Normal()), torch.randn(4, 2), torch.tensor([0, 2, 1, 1])
+    for given in (None, y):
+        with Undrawn():
+            trace = poutine.trace(model).get_trace(x, given)
+        assert trace.nodes["_RETURN"]["value"].shape == (4, 3) and trace.nodes["weight"]["value"].any()
+        assert trace.nodes["obs"]["value"].shape == (() if given is None else (4,))
+    assert poutine.trace(model).get_trace(x).nodes["obs"]["value"].shape == (4,)  # without it they are drawn

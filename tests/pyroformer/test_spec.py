@@ -117,6 +117,15 @@ def test_a_spec_of_another_seed_is_a_copy(toy):
         spec.seed = 3
 
 
+def test_the_net_starts_from_the_seed_and_leaves_the_global_one_alone(toy):
+    data = ToyRegression(train=20, test=10).load()
+    before = torch.get_rng_state()
+    one, again, other = (Spec(**toy, seed=seed).build_model(data).initial_values() for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert not torch.equal(one["head.weight"], other["head.weight"])
+
+
 class Laplace(Prior):
     """A prior that the package does not have."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pyro
@@ -20,6 +20,7 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 from torch import Tensor, nn
 
+from ..models.calling import eval_mode
 from ..models.likelihoods import Undrawn
 from ..priors import SettingError, assign, choice_name
 from ..priors.globs import near_misses
@@ -42,9 +43,14 @@ def vectorized(site: Message) -> list[CondIndepStackFrame]:
     return [frame for frame in site["cond_indep_stack"] if frame.vectorized]
 
 
+def as_evaluated(model: Callable[..., Any]) -> AbstractContextManager[None]:
+    """Run a net in evaluation mode, so that a look at its sites leaves the statistics of its normalisation alone."""
+    return eval_mode(model) if isinstance(model, nn.Module) else nullcontext()
+
+
 def run_once(model: Callable[..., Any], example: tuple[Any, ...]) -> dict[str, Message]:
     """The sample sites of one run of a model on an example batch."""
-    with torch.no_grad(), poutine.block(), poutine.trace() as tracer:
+    with torch.no_grad(), as_evaluated(model), poutine.block(), poutine.trace() as tracer:
         model(*example)
     return {name: site for name, site in tracer.trace.nodes.items() if site["type"] == "sample"}
 
@@ -67,6 +73,9 @@ def assign_families(families: Family | Mapping[str, Family], sites: Mapping[str,
         SettingError: A pattern matches no site of its kind, or no pattern covers a site.
     """
     choices = families if isinstance(families, Mapping) else {"*": families}
+    for pattern, family in choices.items():
+        if not isinstance(family, Family):
+            raise SettingError(pattern, family, "a guide family, such as MeanField()")
     found: dict[str, Family] = {}
     local = {p: f for p, f in choices.items() if f.local}
     anywhere = {p: f for p, f in choices.items() if not f.local}
@@ -118,6 +127,8 @@ class Guide(AutoMessenger):
         init: Mapping[str, Tensor] | None = None,
     ):
         super().__init__(model)
+        if not isinstance(example, tuple):
+            raise SettingError("example", type(example).__name__, "a tuple of arguments for the model, such as (x,)")
         everything = run_once(model, example)
         sites = {name: site for name, site in everything.items() if is_latent(site)}
         start = dict(model.initial_values()) if hasattr(model, "initial_values") else {}
@@ -262,8 +273,8 @@ class Guide(AutoMessenger):
         Returns:
             ``[S, ...]`` by site.
         """
-        dim = -self.plate_nesting - 1
-        with torch.no_grad(), poutine.block(), pyro.plate("draws", num_samples, dim=dim), self, Undrawn():
+        dim, evaluated = -self.plate_nesting - 1, as_evaluated(self.model)
+        with torch.no_grad(), evaluated, poutine.block(), pyro.plate("draws", num_samples, dim=dim), self, Undrawn():
             self.model(*example)
         draws = {}
         for name, family in self._assigned.items():

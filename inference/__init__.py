@@ -2,14 +2,17 @@
 
 from .data import Data, DataError
 from .deep_ensemble import DeepEnsemble
+from .draws_posterior import DrawsPosterior
 from .driver import Driver
 from .errors import InferenceError
+from .guide_posterior import GuidePosterior
+from .mixture_posterior import MixturePosterior
 from .monitor import Monitor, RunMonitor
 from .nuts import NUTS
 from .objective import OnePassELBO, Terms
 from .optimize import Optimizing
 from .point import MAP, ML
-from .posterior import DrawsPosterior, GuidePosterior, MixturePosterior, Posterior
+from .posterior import Posterior
 from .prediction import ClassPrediction, RealPrediction
 from .svi import SVI
 

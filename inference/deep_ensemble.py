@@ -10,9 +10,10 @@ from ..models import BayesianModel
 from ..priors.settings import SettingError, check
 from .data import Data
 from .driver import Driver, Families
+from .mixture_posterior import MixturePosterior
 from .monitor import Monitor
 from .point import ML
-from .posterior import MixturePosterior, Posterior
+from .posterior import Posterior
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from pyro import poutine
 
 from ..guides import Family, Guide
 from ..models import BayesianModel
-from ..models.lifting import eval_mode
+from ..models.calling import eval_mode
 from ..models.likelihoods import Undrawn
 from ..priors.settings import SettingError, check, check_option
 from .data import Data, DataError, take

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 
@@ -69,7 +69,8 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors as safetensors, from the CPU, each with memory of its own."""
     with replacing(path) as new:
-        save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, new)
+        # through bytes: files that safetensors creates are for their owner alone
+        new.write_bytes(save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -18,10 +18,11 @@ from torch import Tensor
 from ..models import BayesianModel
 from ..priors.settings import check, check_positive
 from .data import Data
+from .draws_posterior import DrawsPosterior
 from .driver import Driver, Families
 from .errors import InferenceError
 from .monitor import Monitor
-from .posterior import DrawsPosterior, Posterior
+from .posterior import Posterior
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -134,6 +134,8 @@ class OnePassELBO(ELBO):
         return beta * regularizer - terms.log_likelihood
 
     def differentiable_loss(self, model: Any, guide: Guide, *args: Any, **kwargs: Any) -> Tensor:
+        if not isinstance(guide, Guide):
+            raise TypeError(f"the guide is a {type(guide).__name__}: expected a pyroformer.guides.Guide")
         with guide.stated():
             return self.loss_of(self.terms(guide, *args, **kwargs))
 

@@ -19,9 +19,9 @@ from . import metrics
 from .data import Data, Inputs
 from .driver import Driver
 from .errors import InferenceError
+from .guide_posterior import GuidePosterior
 from .monitor import Monitor
 from .objective import OnePassELBO, Terms
-from .posterior import GuidePosterior
 from .prediction import ClassPrediction, Prediction
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
@@ -111,6 +111,8 @@ class Fit:
             **{f"guide.{name}": p for name, p in guide.named_parameters()},
             **{f"model.{name}": p for name, p in self.model.learned.items()},
         }
+        buffers = {f"buffer.{name}": b for name, b in self.model.named_buffers()}
+        self.moving: dict[str, Tensor] = {**self.parameters, **buffers}
         self.optimizer = OPTIMIZERS[settings.optimizer](self.parameters.values(), lr=settings.learning_rate)
         self.best: dict[str, Tensor] | None = None
         self.good: dict[str, Tensor] | None = None  # the first state of the present epoch with a finite loss
@@ -215,8 +217,8 @@ class Fit:
         return nll
 
     def state(self) -> dict[str, Tensor]:
-        """A copy of everything that is optimised."""
-        return {name: p.detach().clone() for name, p in self.parameters.items()}
+        """A copy of everything that moves: what is optimised, and the net's running statistics."""
+        return {name: value.detach().clone() for name, value in self.moving.items()}
 
     def last_good(self) -> GuidePosterior | None:
         """The posterior after a failure: in the best state, else in the last one known to have a finite loss."""
@@ -233,12 +235,14 @@ class Fit:
         """Go back to a state."""
         with torch.no_grad():
             for name, value in (state or {}).items():
-                self.parameters[name].copy_(value)
+                self.moving[name].copy_(value)
 
     def text(self, entry: dict[str, Any]) -> str:
         """An epoch in one line, per example, for the progress bar."""
         per = {key: entry[key] / len(self.data) for key in ("elbo", "log_likelihood", "kl", "row_kl")}
-        text = f"ELBO {per['elbo']:.3g}  lik {per['log_likelihood']:.3g}  KL {per['kl'] + per['row_kl']:.3g}"
+        text = f"lik {per['log_likelihood']:.3g}"
+        if entry["beta"]:  # without the prior there is no bound
+            text = f"ELBO {per['elbo']:.3g}  {text}  KL {per['kl'] + per['row_kl']:.3g}"
         nll = entry.get("validation_nll")
         return text if nll is None else f"{text}  val NLL {nll:.3f}"
 

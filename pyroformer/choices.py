@@ -91,6 +91,9 @@ PRIORS = Kind("prior", (Prior, PointEstimate, RowPrior), priors, mapped=True)
 GUIDES = Kind("guide", (Family,), guides, mapped=True)
 DRIVERS = Kind("driver", (Driver,), inference)
 LIKELIHOODS = Kind("likelihood", (Likelihood,), models)
+DEFAULTS = {"model": "transformer", "prior": "normal", "driver": "svi"}
+"""What a spec means where it does not name a choice."""
+
 KINDS = {kind.name: kind for kind in (TASKS, MODELS, PRIORS, GUIDES, DRIVERS, LIKELIHOODS)}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from . import yamlfile
-from .choices import DRIVERS, GUIDES, MODELS, PRIORS, TASKS, Recipe, SpecError, build, plain
+from .choices import DEFAULTS, DRIVERS, GUIDES, MODELS, PRIORS, TASKS, Recipe, SpecError, build, plain
 from .guides import DirichletRows, Family, Guide, MeanField
 from .inference import Driver
 from .models import BayesianModel
@@ -63,14 +63,13 @@ class Spec(BaseModel):
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
             raise SpecError("seed", seed, "a whole number from 0 to 4294967295")
         kinds = {"task": TASKS, "model": MODELS, "prior": PRIORS, "guide": GUIDES, "driver": DRIVERS}
-        defaults = {"model": "transformer", "prior": "normal", "driver": "svi"}
         resolved: dict[str, Any] = {"seed": seed}
         for key, kind in kinds.items():
-            value = given.get(key, defaults.get(key))
+            value = given.get(key, DEFAULTS.get(key))
             if key == "guide" and value is None:
                 resolved[key] = None
             else:
-                resolved[key] = build(kind, value if value is not None else defaults[key], key)
+                resolved[key] = build(kind, value if value is not None else DEFAULTS[key], key)
         driver: Driver = resolved["driver"]
         if resolved["guide"] is not None and not driver.needs_guide:
             name = next(iter(plain(driver)))

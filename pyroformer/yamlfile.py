@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from .choices import SpecError, is_map
+from .choices import DEFAULTS, SpecError, is_map
 
 
 class _Loader(yaml.SafeLoader):
@@ -98,7 +98,7 @@ def assign(content: dict[str, Any], assignment: str) -> dict[str, Any]:
     """Plain data with one assignment ``path=value`` made, its value read as YAML.
 
     Along the path, choices and settings alternate. Naming another choice replaces the old one whole; a new glob is put
-    in front of the others, and a single choice before it becomes ``"*"``.
+    in front of the others, and a single choice before it (given or by default) becomes ``"*"``.
 
     Raises:
         SpecError: The assignment cannot be read.
@@ -111,7 +111,7 @@ def assign(content: dict[str, Any], assignment: str) -> dict[str, Any]:
     except yaml.YAMLError:
         raise SpecError("--set", assignment, "a value that is valid YAML") from None
     parts = split_path(path.strip())
-    return {**content, parts[0]: _choice_with(content.get(parts[0]), parts[1:], value)}
+    return {**content, parts[0]: _choice_with(content.get(parts[0], DEFAULTS.get(parts[0])), parts[1:], value)}
 
 
 def _choice_with(choice: Any, parts: list[str], value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from pyroformer.guides import Delta, DirichletRows, Guide, MeanField
 from pyroformer.models import BayesianModel, Features, Output, Transformer
@@ -71,6 +72,8 @@ def test_sites_keep_the_order_of_the_model():
         (ROWS, {"blocks.0.*": DirichletRows(), "*": MeanField()}, r"'blocks\.1\.attention\.rows'"),
         (ROWS, MeanField(), "holds attention rows"),
         (ROWS, Delta(), "holds attention rows"),
+        (Normal(), MeanField, r"\* = <class .*MeanField'>: expected a guide family, such as MeanField\(\)"),
+        (Normal(), {"head.*": "mean_field", "*": MeanField()}, r"head\.\* = 'mean_field': expected a guide family"),
         ({**ROWS, "*": Learned()}, {"*.rows": DirichletRows(), "*": MeanField()}, "no site of the model here"),
     ],
 )
@@ -126,8 +129,18 @@ def test_settings_out_of_range_are_refused(make, message):
         make()
 
 
-def test_building_a_guide_leaves_the_model_alone():
-    model = transformer(ROWS)
+def test_the_example_is_a_tuple_of_arguments():
+    with pytest.raises(SettingError, match=r"example = 'Tensor': expected a tuple of arguments .* such as \(x,\)"):
+        Guide(transformer(), MeanField(), X)
+
+
+def test_building_and_drawing_leave_the_model_alone():
+    net = nn.Sequential(nn.Linear(1, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 3))
+    model = BayesianModel(net, Normal())
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    Guide(model, {"*.rows": DirichletRows(), "*": MeanField()}, (X,))
+    guide = Guide(model, MeanField(), (X[:1],))
+    guide.draw(3, X[:1])
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert model.training and all(part.training for part in model.net.modules())
+    model(X)  # planted: a run in training
+    assert not torch.equal(model.net[1].running_mean, before["net.1.running_mean"])

@@ -40,12 +40,12 @@ def run(guide, x=X):
 def test_rows_have_the_moments_of_the_dirichlet():
     _, guide = guided(DirichletRows(sharpness=3.0, floor=0.5))
     torch.manual_seed(0)
-    rows = torch.stack([run(guide)[1][SITE]["value"] for _ in range(800)])
+    rows = torch.stack([run(guide)[1][SITE]["value"] for _ in range(400)])
     softmax = run(guide)[1][SITE]["infer"]["scores"].softmax(-1)
     exact = Dirichlet(3.0 * softmax + 0.5)
-    errors = (rows.mean(0) - exact.mean) / (exact.variance / 800).sqrt()
+    errors = (rows.mean(0) - exact.mean) / (exact.variance / 400).sqrt()
     assert errors.abs().max() < 5
-    assert ((rows.mean(0) - softmax) / (exact.variance / 800).sqrt()).abs().max() > 5  # planted: no floor
+    assert ((rows.mean(0) - softmax) / (exact.variance / 400).sqrt()).abs().max() > 5  # planted: no floor
     ratio = rows.var(0).mean() / exact.variance.mean()
     assert abs(ratio - 1) < 0.05
     assert abs(rows.var(0).mean() / (exact.mean * (1 - exact.mean) / 4).mean() - 1) > 0.05  # planted: floors left out

@@ -7,6 +7,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import SVI, Importance, Predictive, RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
+from pyro.infer.autoguide import AutoNormal
 
 from pyroformer.guides import Delta, DirichletRows, Guide, MeanField
 from pyroformer.inference import OnePassELBO
@@ -223,6 +224,11 @@ def test_pyro_ignores_a_scale_around_the_model_of_a_messenger():
         return Trace_ELBO().loss(around, guide, X, Y)
 
     assert loss(pyro.poutine.scale(model, 10.0)) == loss(model)
+
+
+def test_our_objective_asks_for_our_guide():
+    with pytest.raises(TypeError, match=r"the guide is a AutoNormal: expected a pyroformer\.guides\.Guide"):
+        OnePassELBO().loss(regression(), AutoNormal(regression()), X, Y)
 
 
 def test_batches_are_told_by_name_too():

@@ -103,19 +103,6 @@ def test_svi_fits_them(name, family):
         assert draws["mix"].shape == (5, 3) and torch.allclose(draws["mix"].sum(-1), torch.ones(5))
 
 
-def test_delta_finds_the_maximum_of_a_constrained_density():
-    """The mode of Gamma(3, 2) is 1 in its own space; in log space it would be 3/2."""
-
-    def model(x):
-        pyro.sample("rate", dist.Gamma(3.0, 2.0))
-
-    guide = Guide(model, Delta(), (X,))
-    svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.05}), OnePassELBO())
-    for _ in range(400):
-        svi.step(X)
-    assert abs(guide.draw(1, X)["rate"].item() - 1.0) < 0.01
-
-
 def test_a_plate_with_a_subsample_is_refused():
     def model(x, size=3):
         with pyro.plate("data", len(x), subsample_size=size):

@@ -116,6 +116,12 @@ def test_the_same_seed_gives_the_same_numbers_and_leaves_the_stream_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_stored_draws_are_thinned_evenly():
+    fitted = stored(12)
+    for count, kept in ((4, [0, 3, 6, 9]), (5, [0, 2, 4, 7, 9]), (12, list(range(12))), (99, list(range(12)))):
+        assert torch.equal(fitted.draw(count)["bias"], fitted.draws["bias"][kept])
+
+
 def test_draws_are_no_part_of_the_posterior():
     for fitted in (guided(Delta()), guided(), stored()):
         draws = fitted.draw(1)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from pyroformer.guides import Delta, DirichletRows, Guide, MeanField
 from pyroformer.inference import SVI, Data, DeepEnsemble, DrawsPosterior, GuidePosterior, MixturePosterior, Posterior
-from pyroformer.models import BayesianModel, Categorical, Features, Gaussian, Output, Transformer
+from pyroformer.models import BayesianModel, Categorical, Features, Gaussian, Output, Series, Transformer
 from pyroformer.priors import FlatRows, Learned, Normal, settings
 
 ROOT = Path(__file__).parents[2]
@@ -153,6 +153,20 @@ def test_dtype_and_info_survive(tmp_path):
     GuidePosterior(wide, Guide(wide, MeanField(), (x,)), (x,)).save(tmp_path / "wide")
     again = Posterior.load(tmp_path / "wide", model("mean_field"))
     assert {p.dtype for p in [*again.guide.parameters(), *again.model.parameters()]} == {torch.float64}
+
+
+def test_several_inputs_survive(tmp_path):
+    torch.manual_seed(0)
+    net = Transformer(Series(4, 2), Output(3), width=4, heads=2, depth=1)
+    built = BayesianModel(net, {"*.rows": FlatRows(), "*": Normal()})
+    x, y = (torch.randn(9, 4, 2), torch.rand(9, 4) > 0.3), torch.randint(3, (9,))
+    families = {"*.rows": DirichletRows(), "*": MeanField(init_scale=0.3)}
+    fitted = SVI(epochs=2, batch_size=4).run(built, families, Data(x, y, x, y))
+    fitted.save(tmp_path / "p")
+    again = Posterior.load(tmp_path / "p", built)
+    assert torch.equal(numbers(again, x), numbers(fitted, x))
+    unmasked = (x[0], torch.ones_like(x[1]))
+    assert not torch.equal(numbers(again, unmasked), numbers(fitted, x))
 
 
 def test_a_trained_ensemble_survives(tmp_path):

@@ -134,6 +134,16 @@ class TestKeep:
         posterior = driver.run(classifier(prior), None, self.data, monitor=monitor)
         assert self.nll(posterior) == pytest.approx(monitor.history[0]["validation_nll"], abs=1e-6)
 
+    def test_running_statistics_are_put_back_too(self):
+        torch.manual_seed(0)
+        model = BayesianModel(nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 3)), Normal())
+        monitor = Monitor()
+        driver = ML(epochs=12, batch_size=24, learning_rate=0.1, warmup=0.0)
+        posterior = driver.run(model, None, self.data, monitor=monitor)
+        nll = [entry["validation_nll"] for entry in monitor.history]
+        assert min(nll) < nll[-1] - 0.01
+        assert self.nll(posterior) == pytest.approx(min(nll), abs=1e-6)
+
     def test_epochs_between_looks(self):
         posterior, nll = self.run(validate_every=5)
         assert [value is not None for value in nll] == [i in (4, 9, 11) for i in range(12)]
@@ -226,6 +236,26 @@ def test_the_model_and_the_families_that_are_given_stay_as_they_were():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not list(family.parameters()) and posterior.model is not model
     assert model.training and not posterior.model.training
+
+
+def test_a_posterior_may_be_trained_further():
+    monitor = Monitor()
+    driver = SVI(epochs=15, learning_rate=0.05)
+    first = driver.run(regression(), MeanField(), Data(X, REAL), monitor=monitor)
+    second = driver.run(first.model, first.guide, Data(X, REAL), monitor=monitor)
+    elbo = [entry["elbo"] for entry in monitor.history]
+    assert elbo[0] < elbo[14] - 1 and elbo[14] < elbo[29] - 1 and abs(elbo[15] - elbo[14]) < (elbo[14] - elbo[0]) / 2
+    assert second.guide is first.guide
+
+
+@pytest.mark.parametrize(("driver", "guide"), [(ML, None), (SVI, MeanField())])
+def test_nets_with_statistics_and_dropout_train(driver, guide):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Dropout(0.1), nn.Linear(8, 3))
+    posterior = driver(epochs=40, learning_rate=0.02).run(BayesianModel(net, Normal()), guide, Data(X, Y, X, Y))
+    assert torch.equal(posterior.predict(X[:1], 3).probabilities, posterior.predict(X[:1], 3).probabilities)
+    assert (posterior.predict(X, 8).labels == Y).float().mean() > 0.8
+    assert (posterior.model.net[1].running_mean != 0).all() and (net[1].running_mean == 0).all()
 
 
 def test_posteriors_start_at_the_net():

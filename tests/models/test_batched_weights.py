@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pyroformer.models import Series, Tokens
-from pyroformer.models.lifting import call
+from pyroformer.models.calling import call
 
 TIGHT = {"rtol": 1e-9, "atol": 1e-9}
 

@@ -11,7 +11,7 @@ from pyro import poutine
 from torch import nn
 
 from pyroformer.models import BayesianModel, Gaussian, Series
-from pyroformer.models.lifting import eval_mode
+from pyroformer.models.calling import eval_mode
 from pyroformer.priors import ContextualRows, Fixed, FlatRows, Learned, Normal
 
 

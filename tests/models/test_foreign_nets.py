@@ -9,7 +9,7 @@ from torch import nn
 from torch.func import functional_call
 
 from pyroformer.models import BayesianModel
-from pyroformer.models.lifting import call
+from pyroformer.models.calling import call
 from pyroformer.priors import Fixed, Learned, Normal
 
 Y = torch.tensor([0, 2, 1, 1])

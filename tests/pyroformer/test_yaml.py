@@ -135,7 +135,7 @@ ASSIGNMENTS = [
         ['prior."*.rows".flat_rows.kl_weight=0'],
         {"prior": {"*.rows": {"flat_rows": {"kl_weight": 0}}, "*": {"normal": {"scale": 2}}}},
     ),
-    ({}, ["prior.'[hp]*'=normal"], {"prior": {"[hp]*": "normal"}}),
+    ({}, ["prior.'[hp]*'=improper"], {"prior": {"[hp]*": "improper", "*": "normal"}}),
 ]
 
 

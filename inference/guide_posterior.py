@@ -1,0 +1,82 @@
+"""A posterior represented by a guide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from .. import guides
+from ..guides import Delta, Family, Guide
+from ..models import BayesianModel
+from ..priors import choice_name, settings
+from . import posterior
+from .data import Inputs
+from .posterior import Posterior
+from .prediction import slices
+
+
+class GuidePosterior(Posterior):
+    """A posterior represented by a guide.
+
+    Args:
+        model: The model.
+        guide: Its guide.
+        example: Inputs of one or two examples, with which the guide's draws are made.
+        info: See `Posterior`.
+    """
+
+    def __init__(
+        self, model: BayesianModel, guide: Guide, example: tuple[Inputs], info: Mapping[str, Any] | None = None
+    ):
+        super().__init__(model, info)
+        self.guide: Guide = guide
+        self.example = example
+
+    @property
+    def num_samples(self) -> int | None:
+        point = all(isinstance(family, Delta) for family in self.guide.families)
+        return 1 if point and not self.model.rows else None
+
+    def chunks(self, num_samples: int, most: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        # drawn in blocks that depend on nothing but the model, so that draws are the same for any batch size
+        for block in slices(num_samples, max(1, posterior.MAX_NUMBERS // max(self.num_weights, 1))):
+            draws = self.guide.draw(block.stop - block.start, *self.example)
+            for where in slices(block.stop - block.start, most):
+                yield where.stop - where.start, {name: values[where] for name, values in draws.items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        x = self.example[0]
+        inputs = {f"example.{i}": part for i, part in enumerate(x if isinstance(x, tuple) else (x,))}
+        return {**{f"guide.{name}": t for name, t in self.guide.state_dict().items()}, **inputs}
+
+    def structure(self) -> dict[str, Any]:
+        families = list(self.guide.families)
+        return {
+            "families": [{choice_name(type(family)): settings(family)} for family in families],
+            "sites": {name: families.index(self.guide.family_of(name)) for name in self.guide.sites},
+            "tuple": isinstance(self.example[0], tuple),
+        }
+
+    @classmethod
+    def restored(cls, model: BayesianModel, structure: dict[str, Any], tensors: dict[str, Tensor]) -> Posterior:
+        families = [_family(*next(iter(choice.items()))) for choice in structure["families"]]
+        parts = tuple(tensors[key] for key in sorted(k for k in tensors if k.startswith("example.")))
+        example = (parts if structure["tuple"] else parts[0],)
+        guide = Guide(model, {glob_of(name): families[i] for name, i in structure["sites"].items()}, example)
+        state = {name.removeprefix("guide."): t for name, t in tensors.items() if name.startswith("guide.")}
+        guide.load_state_dict(state)
+        return cls(model, guide, example)
+
+
+def glob_of(name: str) -> str:
+    """The glob that matches this name alone."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+def _family(name: str, given: dict[str, Any]) -> Family:
+    known = {choice_name(kind): kind for kind in vars(guides).values() if isinstance(kind, type)}
+    if name not in known:
+        raise ValueError(f"guide family {name!r}: expected one of {', '.join(known)}")
+    return known[name](**given)

@@ -1,0 +1,63 @@
+"""An equal mixture of posteriors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..models import BayesianModel
+from .data import Inputs
+from .posterior import Posterior
+
+
+class MixturePosterior(Posterior):
+    """An equal mixture of posteriors, as ensembles and several chains give them.
+
+    Args:
+        members: At least one; each has a model of its own.
+        info: See `Posterior`.
+    """
+
+    def __init__(self, members: list[Posterior], info: Mapping[str, Any] | None = None):
+        super().__init__(members[0].model, info)
+        self.members = members
+
+    @property
+    def num_samples(self) -> int | None:
+        counts = {member.num_samples for member in self.members}
+        if len(counts) > 1 or None in counts:
+            return None
+        return len(self.members) * counts.pop()  # type: ignore[operator]
+
+    def _each(self, num_samples: int) -> int:
+        """Draws from each member, as many from all: one with fewer of its own repeats them."""
+        each = max(1, num_samples // len(self.members))
+        return each if len({m.num_samples for m in self.members}) > 1 else self.members[0]._available(each)
+
+    def chunks(self, num_samples: int, most: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        for member in self.members:
+            yield from member.chunks(self._each(num_samples), most)
+
+    def _predict(self, x: Inputs, num_samples: int, batch_size: int, gathered: Any) -> None:
+        # each member runs its own net: point-estimated weights and rows differ from member to member
+        for member in self.members:
+            member._predict(x, self._each(num_samples), batch_size, gathered)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {}
+
+    def structure(self) -> dict[str, Any]:
+        return {"members": len(self.members)}
+
+    def write(self, folder: Path) -> None:
+        super().write(folder)
+        for index, member in enumerate(self.members):
+            member.write(folder / f"member-{index}")
+
+    @classmethod
+    def restored(cls, model: BayesianModel, structure: dict[str, Any], tensors: dict[str, Tensor]) -> Posterior:
+        path = structure["path"]
+        return cls([Posterior.load(path / f"member-{index}", model) for index in range(structure["members"])])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from ..models import BayesianModel
-from ..priors.settings import SettingError, check
+from ..priors.settings import SettingError, check, check_count
 from .data import Data
 from .driver import Driver, Families
 from .mixture_posterior import MixturePosterior
@@ -40,7 +40,7 @@ class DeepEnsemble(Driver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self, "size", self.size >= 1, "a whole number of at least 1")
+        check_count(self, "size")
         check(self, "member", not isinstance(self.member, DeepEnsemble), "a driver that is no ensemble itself")
 
     @property

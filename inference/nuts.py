@@ -16,7 +16,7 @@ from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
 from ..models import BayesianModel
-from ..priors.settings import check, check_positive
+from ..priors.settings import check, check_count
 from .data import Data
 from .draws_posterior import DrawsPosterior
 from .driver import Driver, Families
@@ -56,7 +56,7 @@ class NUTS(Driver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self, "warmup_steps", "chains", "max_tree_depth")
+        check_count(self, "warmup_steps", "chains", "max_tree_depth")
         check(self, "num_samples", self.num_samples >= 4, "at least 4 draws, which its diagnostics need")
         check(self, "target_accept", 0 < self.target_accept < 1, "a number between 0 and 1")
 

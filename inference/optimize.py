@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..guides import Guide
 from ..guides.guide import is_latent
-from ..priors.settings import check, check_option, check_positive
+from ..priors.settings import check, check_count, check_option, check_positive
 from . import metrics
 from .data import Data, Inputs
 from .driver import Driver
@@ -68,7 +68,8 @@ class Optimizing(Driver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self, "epochs", "batch_size", "learning_rate", "validate_every", "validation_samples")
+        check_count(self, "epochs", "batch_size", "validate_every", "validation_samples")
+        check_positive(self, "learning_rate")
         check_option(self, "optimizer", OPTIMIZERS)
         check_option(self, "schedule", ("cosine", "linear", "constant"))
         check_option(self, "keep", ("best", "last"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..guides import Guide
 from ..models import BayesianModel
-from ..priors.settings import check, check_positive
+from ..priors.settings import check, check_count, check_positive
 from .data import Data
 from .driver import Families
 from .monitor import Monitor
@@ -48,7 +48,8 @@ class SVI(Optimizing):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self, "particles", "temperature")
+        check_count(self, "particles")
+        check_positive(self, "temperature")
         check(self, "kl_weight", self.kl_weight >= 0, "a number of at least 0")
         check(self, "kl_warmup", 0 <= self.kl_warmup < 1, "a share of the steps, at least 0 and below 1")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..priors.settings import check, check_option, check_positive
+from ..priors.settings import check, check_count, check_option, check_positive
 from .attention import Attention
 from .embeddings import Image, Input
 from .layers import LayerNorm, Linear
@@ -103,7 +103,8 @@ class Transformer(Backbone):
         super().__init__()
         self.width, self.heads, self.depth, self.mlp_ratio = width, heads, depth, mlp_ratio
         self.pool, self.causal, self.patch = pool, causal, patch
-        check_positive(self, "width", "heads", "depth", "mlp_ratio")
+        check_count(self, "width", "heads", "depth")
+        check_positive(self, "mlp_ratio")
         check(self, "heads", width % heads == 0, f"a divisor of the width {width}")
         check_option(self, "pool", ("mean", "first", "last"))
         if patch is not None:

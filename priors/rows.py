@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .base import Distribution, RowPrior, RowPriorModule
 from .dirichlet import MaskedDirichlet
-from .settings import check_positive
+from .settings import check_count, check_positive
 
 
 class _Concentrations(RowPriorModule):
@@ -136,7 +136,8 @@ class ContextualRows(RowPrior):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self, "concentration", "hidden", "floor")
+        check_positive(self, "concentration", "floor")
+        check_count(self, "hidden")
 
     def build(self, head_dim: int) -> RowPriorModule:
         return _KeyConcentrations(head_dim, self.hidden, self.concentration, self.floor)

@@ -45,6 +45,14 @@ def check_positive(owner: object, *keys: str) -> None:
         check(owner, key, 0 < value < float("inf"), "a number above 0")
 
 
+def check_count(owner: object, *keys: str) -> None:
+    """Each named setting is a whole number of at least 1."""
+    for key in keys:
+        value = getattr(owner, key)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        check(owner, key, whole and value >= 1, "a whole number of at least 1")
+
+
 def check_option(owner: object, key: str, options: Any) -> None:
     """A setting is one of ``options`` (a ``Literal`` type or a collection of strings)."""
     options = get_args(options) if get_origin(options) else tuple(options)

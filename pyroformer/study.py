@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -111,8 +112,8 @@ def read_study(name: str, seeds: int | None = None, assignments: tuple[str, ...]
 
 def folder_of(out: Path, method: str, seed: int) -> Path:
     """Where a cell is kept."""
-    safe = "".join(c if c.isalnum() or c in "-_.," else "-" for c in method.strip()).strip(".-") or "method"
-    return out / "runs" / safe / f"seed-{seed}"
+    plain = "".join(c if c.isalnum() or c in "_." else "-" for c in method)
+    return out / "runs" / (re.sub("-+", "-", plain).strip(".-") or "method") / f"seed-{seed}"
 
 
 def run_cell(spec: Spec, folder: Path, threads: int | None) -> str | None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..models import Categorical, Image, Output
-from ..priors.settings import check, check_positive
+from ..priors.settings import check, check_count, check_positive
 from .base import Split, Task, TaskData, noisy, reals, shuffled
 
 
@@ -54,7 +54,8 @@ class Digits(Task):
     split: int = 0
 
     def __post_init__(self) -> None:
-        check_positive(self, "train", "noise")
+        check_count(self, "train")
+        check_positive(self, "noise")
         check(self, "split", 0 <= self.split < 2**32, "a whole number from 0 to 4294967295")
         check(self, "validation", self.validation >= 0, "a whole number of at least 0")
         check(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..models import Features, Gaussian, Likelihood, Output
-from ..priors.settings import check, check_positive
+from ..priors.settings import check, check_count
 from .base import Split, Task, TaskData
 
 
@@ -41,7 +41,7 @@ class ToyRegression(Task):
     split: int = 0
 
     def __post_init__(self) -> None:
-        check_positive(self, "train", "test")
+        check_count(self, "train", "test")
         check(self, "split", 0 <= self.split < 2**32, "a whole number from 0 to 4294967295")
 
     def load(self) -> TaskData:

@@ -87,7 +87,7 @@ def test_noise_alone_is_a_random_site():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SVI(epochs=0), "epochs = 0: expected a number above 0"),
+        (lambda: SVI(epochs=0), "epochs = 0: expected a whole number of at least 1"),
         (lambda: SVI(batch_size=-1), "batch_size = -1"),
         (lambda: SVI(learning_rate=0.0), "learning_rate = 0.0"),
         (lambda: SVI(learning_rate=float("nan")), "learning_rate = nan"),

@@ -81,7 +81,7 @@ def test_shorter_sequences_are_fine_and_longer_ones_are_not(build, length):
     ("settings", "message"),
     [
         ({"width": 10, "heads": 4}, "heads = 4: expected a divisor of the width 10"),
-        ({"width": 0}, "width = 0: expected a number above 0"),
+        ({"width": 0}, "width = 0: expected a whole number of at least 1"),
         ({"depth": 0}, "depth = 0"),
         ({"mlp_ratio": -1.0}, "mlp_ratio = -1.0"),
         ({"pool": "max"}, "pool = 'max': expected one of mean, first, last"),

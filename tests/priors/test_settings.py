@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from types import SimpleNamespace
 from typing import Literal
 
 import pytest
@@ -21,7 +22,7 @@ from pyroformer.priors import (
     describe,
     settings,
 )
-from pyroformer.priors.settings import check_option, check_positive
+from pyroformer.priors.settings import check_count, check_option, check_positive
 
 BY_NAME = {choice_name(cls): cls for name in priors.__all__ if isinstance(cls := getattr(priors, name), type)}
 
@@ -133,3 +134,11 @@ def test_options_may_be_a_literal_type():
         check_option(Choice("c"), "kind", Literal["a", "b"])
     with pytest.raises(SettingError, match="size = 0"):
         check_positive(Choice(0), "size")
+
+
+@pytest.mark.parametrize("value", [0, -3, 2.5, 2.0, True, "3"])
+def test_counts_are_whole_numbers(value):
+    owner = SimpleNamespace(epochs=value, size=1)
+    with pytest.raises(SettingError, match="a whole number of at least 1"):
+        check_count(owner, "size", "epochs")
+    check_count(owner, "size")

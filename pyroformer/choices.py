@@ -50,7 +50,7 @@ def as_yaml(value: Any) -> str:
     return value if isinstance(value, str) and value else repr(value)
 
 
-def _short(value: Any, most: int = 80) -> str:
+def _short(value: Any, most: int = 200) -> str:
     text = value if isinstance(value, str) and value else " ".join(as_yaml(value).split())
     return text if len(text) <= most else text[: most - 3] + "..."
 

@@ -94,7 +94,7 @@ def test_names_of_choices(name, expected):
         (lambda: FlatRows(kl_weight=-0.5), "kl_weight", -0.5, "at least 0"),
         (lambda: MatchedUniformRows(concentration=-1.0), "concentration", -1.0, "above 0"),
         (lambda: MatchedUniformRows(kl_weight=math.inf), "kl_weight", math.inf, "at least 0"),
-        (lambda: ContextualRows(hidden=0), "hidden", 0, "above 0"),
+        (lambda: ContextualRows(hidden=0), "hidden", 0, "a whole number of at least 1"),
         (lambda: ContextualRows(floor=0.0), "floor", 0.0, "above 0"),
         (lambda: SoftmaxRows(floor=-0.1), "floor", -0.1, "above 0"),
         (lambda: SoftmaxRows(kl_weight=-1), "kl_weight", -1, "at least 0"),

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -118,7 +119,9 @@ def wait_for(path, process, seconds=60):
 def interrupted(spec, folder, process, kind):
     """Start a run in a process of its own, and send it a signal when it has begun to learn."""
     command = [sys.executable, "-m", "pyroformer", "run", spec, "--out", folder]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **process) as running:
+    # a shell that runs the tests in the background has its children ignore the interrupt key
+    heard = {"preexec_fn": partial(signal.signal, signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **process, **heard) as running:
         wait_for(folder / "history.jsonl", running)
         running.send_signal(kind)
         out, err = running.communicate(timeout=60)

@@ -18,6 +18,12 @@ def near_misses(name: str, candidates: Iterable[str], most: int = 3) -> str:
     return "; did you mean " + " or ".join(close) + "?" if close else ""
 
 
+def _branches(names: Iterable[str]) -> list[str]:
+    """The globs of whole branches: ``blocks.*``, ``blocks.0.*``, ... for ``blocks.0.norm1.weight``."""
+    parts = (name.split(".") for name in names)
+    return list(dict.fromkeys(".".join([*path[:depth], "*"]) for path in parts for depth in range(1, len(path))))
+
+
 def _some(names: Iterable[str], most: int = 6) -> str:
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
@@ -43,7 +49,7 @@ def assign(choices: Mapping[str, T], names: Iterable[str], *, kind: str = "site"
             expected = (
                 f"a pattern that matches a {kind} among {_some(names)}" if names else f"no pattern: no {kind} here"
             )
-            raise SettingError("", pattern, expected + near_misses(pattern, names))
+            raise SettingError("", pattern, expected + near_misses(pattern, [*_branches(names), *names]))
     found = {}
     for name in names:
         hit = next((pattern for pattern in choices if fnmatch.fnmatchcase(name, pattern)), None)

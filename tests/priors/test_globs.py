@@ -43,3 +43,12 @@ def test_no_patterns_and_no_names():
         assign({}, NAMES)
     with pytest.raises(SettingError, match="no pattern: no site here"):
         assign({"*": 1}, [])
+
+
+def test_a_misspelt_branch_has_a_near_miss():
+    names = ["position", "blocks.0.norm1.weight", "blocks.0.norm1.bias"]
+    with pytest.raises(SettingError, match=r"did you mean blocks\.\*"):
+        assign({"block.*": 1, "*": 2}, names)
+    with pytest.raises(SettingError) as caught:
+        assign({"unlike": 1, "*": 2}, names)
+    assert "did you mean" not in str(caught.value)

@@ -1,10 +1,12 @@
 """Inference: drivers that turn a model, a guide and data into a posterior, and what is asked of it."""
 
+from .checkpoint import Checkpoint
 from .data import Data, DataError
 from .deep_ensemble import DeepEnsemble
 from .draws_posterior import DrawsPosterior
 from .driver import Driver
 from .errors import InferenceError
+from .files import WriteError
 from .guide_posterior import GuidePosterior
 from .mixture_posterior import MixturePosterior
 from .monitor import Monitor, RunMonitor
@@ -21,6 +23,7 @@ __all__ = [
     "ML",
     "NUTS",
     "SVI",
+    "Checkpoint",
     "ClassPrediction",
     "Data",
     "DataError",
@@ -37,4 +40,5 @@ __all__ = [
     "RealPrediction",
     "RunMonitor",
     "Terms",
+    "WriteError",
 ]

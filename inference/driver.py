@@ -6,16 +6,19 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pyro import poutine
+from torch import Tensor
 
 from ..guides import Family, Guide
 from ..models import BayesianModel
 from ..models.calling import eval_mode
 from ..models.likelihoods import Undrawn
+from ..priors import Prior, describe
 from ..priors.settings import SettingError, check, check_option
+from .checkpoint import identity
 from .data import Data, DataError, take
 from .monitor import Monitor
 from .posterior import Posterior, store_as_it_was
@@ -77,7 +80,8 @@ class Driver(ABC):
                 is made), or a `Guide`, which is trained in place. None for the others.
             data: Training and validation data.
             seed: Of everything random; the global random state is left as it was.
-            monitor: Receives progress, history and checkpoints; default one that keeps the history.
+            monitor: Receives progress and history; default one that keeps the history. With a `Checkpoint` the driver
+                goes on from the state that it finds there, when it is one of the same work.
 
         Returns:
             The posterior.
@@ -95,6 +99,19 @@ class Driver(ABC):
             check_observations(model, data)
             torch.manual_seed(seed)
             return self._run(model, guide, data, seed, monitor or Monitor())
+
+    def resumed(
+        self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor
+    ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The state of this very work in the monitor's checkpoint, or None: there is none, or it is of other work."""
+        if monitor.checkpoint is None:
+            return None
+        start = {f"model.{name}": value for name, value in model.state_dict().items()}
+        if isinstance(guide, Guide):
+            start |= {f"guide.{name}": value for name, value in guide.state_dict().items()}
+        named = model.chosen.items()
+        priors = {n: describe(p) if isinstance(p, Prior) else getattr(p, "__qualname__", repr(p)) for n, p in named}
+        return monitor.checkpoint.begin({**identity(describe(self), seed, data, start), "priors": priors})
 
     def check(self, model: BayesianModel, guide: Families | None) -> None:
         """Raise a `SettingError` when this driver cannot work with this model or guide."""

@@ -10,9 +10,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
+
+
+class WriteError(OSError):
+    """A file could not be written: the disk is full, or the folder may not be written to."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system says of a failed write into a `WriteError` that names the file."""
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        raise WriteError(f"{path} could not be written: {error.strerror or error}") from None
 
 
 @contextmanager
@@ -20,7 +35,15 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path`` to write to; it takes ``path``'s place when the block ends without an error.
 
     A folder that stood there is removed after the new one is complete.
+
+    Raises:
+        WriteError: The system refused to write; what stood at ``path`` stands there still.
     """
+    with writing(path):
+        yield from _replacing(path)
+
+
+def _replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
@@ -66,11 +89,22 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors, from the CPU, each with memory of its own."""
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that a killed process left in a folder that no other process works in."""
+    for left in folder.glob(".*.*.new"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    for old in folder.glob(".*.*.old"):
+        path = folder / old.name[1:].rsplit(".", 2)[0]
+        # killed between the two renames: the old one is all there is
+        shutil.rmtree(old) if path.exists() else old.rename(path)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], content: Mapping[str, Any] | None = None) -> None:
+    """Write tensors as safetensors, from the CPU, each with memory of its own, and plain data in the same file."""
+    metadata = None if content is None else {"content": json.dumps(content)}
     with replacing(path) as new:
         # through bytes: files that safetensors creates are for their owner alone
-        new.write_bytes(save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}))
+        new.write_bytes(save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, metadata))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -84,6 +118,21 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file: {error}") from None
+
+
+def read_tensors_and_content(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_tensors` wrote with plain data.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It holds something else.
+    """
+    tensors = read_tensors(path)
+    with safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {}).get("content")
+    if text is None:
+        raise ValueError(f"{path} holds no plain data beside its tensors")
+    return tensors, json.loads(text)
 
 
 def plain(content: Any) -> Any:

@@ -12,19 +12,25 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from .files import plain
+from .checkpoint import Checkpoint
+from .files import plain, writing
 
 
 class Monitor:
     """Receives what a driver has to say; this one only keeps the history.
 
+    Args:
+        checkpoint: Where drivers keep their state as they work, and look for one to go on from; None (default) for
+            nowhere.
+
     Attributes:
         history: One record a validated epoch or sampled draw, as plain data.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, checkpoint: Checkpoint | None = None) -> None:
         self.history: list[dict[str, Any]] = []
         self.labels: dict[str, Any] = {}
+        self.checkpoint = checkpoint
 
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[None]:
@@ -40,13 +46,15 @@ class Monitor:
 
     @contextmanager
     def labelled(self, **labels: Any) -> Iterator[Monitor]:
-        """Mark every record made inside, as with the member of an ensemble."""
-        before = self.labels
+        """Mark every record made inside, as with the member of an ensemble, and keep its state apart from others'."""
+        before, checkpoint = self.labels, self.checkpoint
         self.labels = {**before, **labels}
+        if checkpoint is not None:
+            self.checkpoint = checkpoint.part("-".join(f"{key}-{value}" for key, value in labels.items()))
         try:
             yield self
         finally:
-            self.labels = before
+            self.labels, self.checkpoint = before, checkpoint
 
 
 class RunMonitor(Monitor):
@@ -55,17 +63,21 @@ class RunMonitor(Monitor):
     Args:
         history: Where to write one JSON object a line, or None.
         console: Where to show the bar, or None for no bar.
+        checkpoint: See `Monitor`.
     """
 
-    def __init__(self, history: Path | None = None, console: Console | None = None):
-        super().__init__()
+    def __init__(
+        self, history: Path | None = None, console: Console | None = None, checkpoint: Checkpoint | None = None
+    ):
+        super().__init__(checkpoint)
         self.path = history
         self.console = console
         self.progress: Progress | None = None
         self.task: Any = None
         if history is not None:
-            history.parent.mkdir(parents=True, exist_ok=True)
-            history.write_text("", encoding="utf-8")
+            with writing(history):
+                history.parent.mkdir(parents=True, exist_ok=True)
+                history.write_text("", encoding="utf-8")
 
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[None]:
@@ -95,5 +107,5 @@ class RunMonitor(Monitor):
     def record(self, entry: dict[str, Any]) -> None:
         super().record(entry)
         if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as file:
+            with writing(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(plain(self.history[-1]), allow_nan=False) + "\n")

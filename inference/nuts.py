@@ -31,7 +31,8 @@ class NUTS(Driver):
 
     .. math:: w_s \sim p(w \mid y) \propto p(y \mid w)\, p(w)
 
-    Chains run one after another in this process, each from a net of its own.
+    Chains run one after another in this process, each from a net of its own. A run that was stopped goes on after the
+    last chain that it finished.
 
     Args:
         num_samples: Draws kept from each chain, default 200.
@@ -71,21 +72,22 @@ class NUTS(Driver):
         return None
 
     def _run(self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor) -> Posterior:
-        started, chains, divergences, accepted = time.perf_counter(), [], 0, []
+        started, chains, divergences, accepted, before = time.perf_counter(), [], 0, [], 0.0
         model.eval()  # the target is one density: dropout would draw another at every step
         for chain in range(self.chains):
             own = seed * 1_000_003 + chain
             start = model if chain == 0 else model.reinitialized(own)
             torch.manual_seed(own)
             with monitor.labelled(**({"chain": chain} if self.chains > 1 else {})):
-                draws, diagnostics = self._chain(model, start.initial_values(), data, monitor)
+                draws, facts = self._resumable_chain(model, start, data, own, monitor)
             chains.append(draws)
-            divergences += sum(len(found) for found in diagnostics["divergences"].values())
-            accepted.append(diagnostics["mean acceptance"])
+            divergences += facts["divergences"]
+            accepted.append(facts["acceptance"])
+            before += facts["seconds"] if facts["finished before"] else 0.0
         stacked = {name: torch.stack([draws[name] for draws in chains]) for name in chains[0]}
         log_likelihood = self._log_likelihood(model, stacked, data)
         info = {
-            "seconds": round(time.perf_counter() - started, 2),
+            "seconds": round(before + time.perf_counter() - started, 2),
             "chains": self.chains,
             "divergences": divergences,
             "acceptance": sum(accepted) / len(accepted),
@@ -96,6 +98,26 @@ class NUTS(Driver):
             },
         }
         return DrawsPosterior(model, {name: values.flatten(0, 1) for name, values in stacked.items()}, info)
+
+    def _resumable_chain(
+        self, model: BayesianModel, start: BayesianModel, data: Data, seed: int, monitor: Monitor
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """A chain's draws, and facts about it; a chain that a checkpoint holds is not sampled again."""
+        kept, started, first = self.resumed(start, None, data, seed, monitor), time.perf_counter(), len(monitor.history)
+        if kept is not None:
+            draws, content = kept
+            for record in content["records"]:
+                monitor.record(record)
+            return draws, {**content, "finished before": True}
+        draws, diagnostics = self._chain(model, start.initial_values(), data, monitor)
+        facts = {
+            "divergences": sum(len(found) for found in diagnostics["divergences"].values()),
+            "acceptance": diagnostics["mean acceptance"],
+            "seconds": time.perf_counter() - started,
+        }
+        if monitor.checkpoint is not None:
+            monitor.checkpoint.save(draws, {**facts, "records": monitor.history[first:]})
+        return draws, {**facts, "finished before": False}
 
     def _chain(
         self, model: BayesianModel, start: Mapping[str, Tensor], data: Data, monitor: Monitor

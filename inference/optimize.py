@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -125,10 +125,21 @@ class Fit:
         settings, started = self.settings, time.perf_counter()
         generator = torch.Generator().manual_seed(seed)
         steps = settings.epochs * math.ceil(len(self.data) / settings.batch_size)
-        done, text = 0, ""
+        records: list[dict[str, Any]] = []
+        text, before = "", 0.0
+        kept = settings.resumed(self.model, self.guide, self.data, seed, monitor)
+        if kept is not None:
+            records, before = self.go_on(*kept, generator)
+            text = self.text(records[-1])
+            for record in records:
+                monitor.record(record)
+        done = len(records) * (steps // settings.epochs)
+        started -= before
         self.model.train()
         with monitor.stage("training", steps), pyro.validation_enabled(False):
-            for epoch in range(1, settings.epochs + 1):
+            if kept is not None:
+                monitor.step(text, advance=done)
+            for epoch in range(len(records) + 1, settings.epochs + 1):
                 self.good_is_due = True
                 sums = dict.fromkeys(("elbo", "log_likelihood", "kl", "row_kl"), 0.0)
                 for index, x, y in self.data.batches(settings.batch_size, generator):
@@ -143,8 +154,11 @@ class Fit:
                 entry: dict[str, Any] = {"epoch": epoch, **sums, "beta": self.beta(progress)}
                 if epoch % settings.validate_every == 0 or epoch == settings.epochs:
                     entry["validation_nll"] = self.validate(epoch, progress >= self.full_from)
-                monitor.record({**entry, "seconds": round(time.perf_counter() - started, 3)})
+                records.append({**entry, "seconds": round(time.perf_counter() - started, 3)})
+                monitor.record(records[-1])
                 text = self.text(entry)
+                if monitor.checkpoint is not None and (monitor.checkpoint.due or epoch == settings.epochs):
+                    monitor.checkpoint.save(*self.everything(generator, records, time.perf_counter() - started))
             monitor.step(text, advance=0)
         return self.finish(time.perf_counter() - started)
 
@@ -220,6 +234,43 @@ class Fit:
     def state(self) -> dict[str, Tensor]:
         """A copy of everything that moves: what is optimised, and the net's running statistics."""
         return {name: value.detach().clone() for name, value in self.moving.items()}
+
+    def everything(
+        self, generator: torch.Generator, records: list[dict[str, Any]], seconds: float
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that the next epoch depends on, as tensors and plain data."""
+        tensors = {f"now.{name}": value for name, value in self.state().items()}
+        tensors |= {f"best.{name}": value for name, value in (self.best or {}).items()}
+        tensors |= {"random.batches": generator.get_state(), "random.global": torch.get_rng_state()}
+        numbers = {}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            for name, value in state.items():
+                (tensors if isinstance(value, Tensor) else numbers)[f"optimizer.{index}.{name}"] = value
+        best = {"nll": None if math.isinf(self.best_nll) else self.best_nll, "epoch": self.best_epoch}
+        return tensors, {"records": records, "seconds": seconds, "best": best, "optimizer": numbers}
+
+    def go_on(
+        self, tensors: dict[str, Tensor], content: dict[str, Any], generator: torch.Generator
+    ) -> tuple[list[dict[str, Any]], float]:
+        """Take up what `everything` gave; returns the records so far and the seconds they took."""
+
+        def under(prefix: str, found: Mapping[str, Any]) -> dict[str, Any]:
+            return {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
+
+        self.put(under("now.", tensors))
+        if best := under("best.", tensors):
+            self.best = {name: value.to(self.moving[name]) for name, value in best.items()}
+        found = content["best"]
+        self.best_nll, self.best_epoch = math.inf if found["nll"] is None else found["nll"], found["epoch"]
+        state: dict[int, dict[str, Any]] = {}
+        for name, value in {**under("optimizer.", tensors), **under("optimizer.", content["optimizer"])}.items():
+            index, _, key = name.partition(".")
+            state.setdefault(int(index), {})[key] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        generator.set_state(tensors["random.batches"])
+        torch.set_rng_state(tensors["random.global"])
+        return content["records"], content["seconds"]
 
     def last_good(self) -> GuidePosterior | None:
         """The posterior after a failure: in the best state, else in the last one known to have a finite loss."""

@@ -151,12 +151,14 @@ def main() -> None:
     except Exception as error:
         # not before: torch takes seconds to import, and `--help` needs none of it
         from .choices import SpecError
-        from .inference import DataError, InferenceError
+        from .inference import DataError, InferenceError, WriteError
 
         if isinstance(error, SpecError | DataError):
             _fail(f"error: {error}", 2)
         if isinstance(error, InferenceError):
             _fail("\n".join(["stopped: " + str(error), *getattr(error, "__notes__", [])]), 1)
+        if isinstance(error, WriteError):
+            _fail(f"stopped: {error}; what was kept stays, and the same command goes on from there", 1)
         raise
 
 

@@ -6,26 +6,33 @@ import json
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyro
 import torch
+from filelock import FileLock, Timeout
 from rich.console import Console
 from torch import Tensor, nn
 
 from . import yamlfile
 from .choices import SpecError, as_yaml
 from .evaluation import evaluate, members
-from .inference import InferenceError, Posterior, RunMonitor
+from .inference import Checkpoint, InferenceError, Posterior, RunMonitor
 from .inference.driver import check_observations
-from .inference.files import read_tensors, write_json, write_tensors, write_text
+from .inference.files import read_tensors, remove_leftovers, write_json, write_tensors, write_text
+from .models import BayesianModel
 from .spec import Spec
 from .tasks import Arrays, TaskData
 
 SPEC, METRICS, HISTORY, ENVIRONMENT = "spec.yaml", "metrics.json", "history.jsonl", "environment.json"
 PREDICTIONS, POSTERIOR, ARRAYS = "predictions.safetensors", "posterior", "arrays.npz"
+CHECKPOINT, LOCK = "checkpoint", ".lock"
+PATIENCE = 3.0
+"""Seconds to wait for another process in a folder: one that is being killed needs a moment."""
 
 
 @dataclass(eq=False)
@@ -71,14 +78,17 @@ def fit(spec: Spec, *, out: str | Path | None = None, progress: bool | Console =
 
     Args:
         spec: What to do.
-        out: Folder to keep the run in, or None (default) to keep it in memory.
+        out: Folder to keep the run in, or None (default) to keep it in memory. A run that was stopped there goes on
+            from its last state, and gives what it would have given without the stop.
         progress: Show a progress bar, on a console of your own or on the terminal, default False.
 
     Returns:
         The finished run.
 
     Raises:
-        SpecError: The parts of the spec do not fit each other, or the folder holds another run.
+        SpecError: The parts of the spec do not fit each other, the folder holds another run, or another process works
+            in it.
+        WriteError: The disk is full, or the folder cannot be written to. What was kept stays.
         DataError: The data cannot be learnt from.
         InferenceError: A number became NaN or infinite. The folder then holds the last good posterior and no metrics.
     """
@@ -86,14 +96,23 @@ def fit(spec: Spec, *, out: str | Path | None = None, progress: bool | Console =
     data = spec.task.load()
     model = spec.build_model(data)
     guide = spec.build_guide(model, data)
-    learnable = data.data
-    check_observations(model, learnable)
-    if folder is not None:
-        spec = prepare(folder, spec)
+    check_observations(model, data.data)
     console = (Console(stderr=True) if progress else None) if isinstance(progress, bool) else progress
-    monitor = RunMonitor(folder / HISTORY if folder else None, console)
+    if folder is None:
+        return _fit(spec, data, model, guide, RunMonitor(console=console), None)
+    check_folder(folder, spec)
+    with alone_in(folder):
+        spec = prepare(folder, spec)
+        checkpoint = Checkpoint(folder / CHECKPOINT)
+        run = _fit(spec, data, model, guide, RunMonitor(folder / HISTORY, console, checkpoint), folder)
+        checkpoint.clear()
+        return run
+
+
+def _fit(spec: Spec, data: TaskData, model: BayesianModel, guide: Any, monitor: RunMonitor, folder: Path | None) -> Run:
+    """Run the driver, measure what it found, and keep both in a prepared folder."""
     try:
-        posterior = spec.driver.run(model, guide, learnable, spec.seed, monitor)
+        posterior = spec.driver.run(model, guide, data.data, spec.seed, monitor)
     except InferenceError as error:
         if folder is not None and error.posterior is not None:
             error.posterior.save(folder / POSTERIOR)
@@ -111,13 +130,35 @@ def fit(spec: Spec, *, out: str | Path | None = None, progress: bool | Console =
     return run
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Work in a folder that no other process works in; what a killed one left half written is removed.
+
+    Raises:
+        SpecError: Another process works in the folder, or it cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK, timeout=PATIENCE)
+        lock.acquire()
+    except Timeout:
+        raise SpecError("--out", str(folder), "a folder that no other process works in; one does now") from None
+    except OSError as error:
+        raise SpecError("--out", str(folder), f"a folder that can be written to ({error.strerror})") from None
+    try:
+        remove_leftovers(folder)
+        yield
+    finally:
+        lock.release()
+
+
 def check_folder(folder: Path, spec: Spec) -> None:
     """Raise a `SpecError` when a folder holds a run of another spec, or something that is no run, or cannot hold it."""
     if isinstance(spec.task, Arrays) and not spec.task.plain:
         raise SpecError("task", "arrays with inputs or a likelihood of its own", "a task that its folder can hold")
     if folder.is_file():
         raise SpecError("--out", str(folder), "a folder; this is a file")
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
         if not (folder / SPEC).is_file():
             raise SpecError("--out", str(folder), "a new or empty folder, or one with a run; this holds something else")
         if found := difference(yamlfile.read(folder / SPEC), _stored(spec, folder)):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import threading
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,11 +19,12 @@ from .inference.driver import check_observations
 from .inference.files import write_text
 from .priors.globs import near_misses
 from .results import Comparison, Result
-from .run import SPEC, check_folder, environment, finished
+from .run import SPEC, alone_in, check_folder, environment, finished
 from .spec import KEYS as SPEC_KEYS
 from .spec import Spec
 
 KEYS = ("title", "description", "seeds", "base", "methods")
+WATCH = "end with the parent"
 REPORT, TABLE, VALUES, TRACEBACK = "report.html", "table.csv", "values.csv", "traceback.txt"
 
 
@@ -120,20 +123,32 @@ def run_cell(spec: Spec, folder: Path, threads: int | None) -> str | None:
     """Run one cell in its folder; returns why it failed, or None."""
     import torch
 
-    from .inference import DataError, InferenceError
+    from .inference import DataError, InferenceError, WriteError
     from .run import fit
 
     if threads is not None:
         torch.set_num_threads(threads)
     try:
         fit(spec, out=folder)
-    except (InferenceError, DataError) as error:
+    except (InferenceError, DataError, WriteError) as error:
         return " ".join([str(error), *getattr(error, "__notes__", [])])
     except Exception as error:  # a surprise in one cell must not cost the others their results
         if (folder / SPEC).is_file():
             write_text(folder / TRACEBACK, traceback.format_exc())
         return f"{type(error).__name__}: {error} ({folder / TRACEBACK})"
     return None
+
+
+def end_with(parent: int) -> None:
+    """End this worker when its parent is killed: it must not go on working in folders that a new command wants."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    if not any(thread.name == WATCH for thread in threading.enumerate()):
+        threading.Thread(target=watch, name=WATCH, daemon=True).start()
 
 
 def compare(
@@ -149,7 +164,7 @@ def compare(
     Args:
         study: A study, the name of one that comes with the package, or the path of a YAML file.
         out: Folder for the runs, ``table.csv``, ``values.csv`` and ``report.html``. Cells that are finished there are
-            not run again.
+            not run again, and those that were stopped go on from their last state.
         seeds: In the place of the study's own number.
         jobs: Processes, each with one thread, default one a processor. With 1 the cells run in this process.
         progress: Show a progress bar, default False.
@@ -164,19 +179,17 @@ def compare(
     out = Path(out)
     specs = {(method, seed): study.spec(method, seed) for method, seed in study.cells()}
     _check(study, specs, out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SpecError("--out", str(out), f"a folder that can be written to ({error.strerror})") from None
-    waiting = [cell for cell, spec in specs.items() if not finished(folder_of(out, *cell), spec)]
-    failures = _run(waiting, specs, out, jobs or os.cpu_count() or 1, len(specs), progress)
-    results = [
-        _result(method, seed, folder_of(out, method, seed)) for method, seed in specs if (method, seed) not in failures
-    ]
-    comparison = Comparison(
-        study.title, study.description, results, [(method, seed, why) for (method, seed), why in failures.items()]
-    )
-    write(comparison, out)
+    with alone_in(out):
+        waiting = [cell for cell, spec in specs.items() if not finished(folder_of(out, *cell), spec)]
+        failures = _run(waiting, specs, out, jobs or os.cpu_count() or 1, len(specs), progress)
+        results = [
+            _result(method, seed, folder_of(out, method, seed))
+            for method, seed in specs
+            if (method, seed) not in failures
+        ]
+        unfinished = [(method, seed, why) for (method, seed), why in failures.items()]
+        comparison = Comparison(study.title, study.description, results, unfinished)
+        write(comparison, out)
     return comparison
 
 
@@ -211,7 +224,11 @@ def _run(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    parent = os.getpid()
+
     def one(cell: tuple[str, int]) -> tuple[tuple[str, int], str | None]:
+        if os.getpid() != parent:
+            end_with(os.getppid())
         return cell, run_cell(specs[cell], folder_of(out, *cell), 1 if jobs > 1 else None)
 
     failures: dict[tuple[str, int], str] = {}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pyroformer.inference import MAP, Data, DataError
-from pyroformer.inference.files import read_json, replacing, write_json, write_tensors, write_text
+from pyroformer.inference.files import WriteError, read_json, replacing, write_json, write_tensors, write_text
 from pyroformer.models import BayesianModel, Categorical, Features, Output, Transformer
 from pyroformer.priors import Normal
 
@@ -122,7 +122,7 @@ class TestFiles:
         for path in (tmp_path / "file", tmp_path / "folder" / "file"):
             write_text(path, "old")
         for path in (tmp_path / "file", tmp_path / "folder"):
-            with pytest.raises(FileNotFoundError), replacing(path):
+            with pytest.raises(WriteError, match="could not be written"), replacing(path):
                 pass
         self.unchanged(tmp_path)
 

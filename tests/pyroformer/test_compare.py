@@ -48,7 +48,7 @@ def finished(pyroformer, write, tmp_path):
 
 def test_cells_tables_and_report(finished, tmp_path):
     folder = tmp_path / "one"
-    assert {path.name for path in folder.iterdir()} == {"runs", "table.csv", "values.csv", "report.html"}
+    assert {path.name for path in folder.iterdir()} == {".lock", "runs", "table.csv", "values.csv", "report.html"}
     assert len(numbers(folder)) == 4
     assert finished.out.endswith(f"report: {folder / 'report.html'}\n")
     for method in STUDY["methods"]:

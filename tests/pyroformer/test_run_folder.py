@@ -57,6 +57,7 @@ def test_files(runs):
     folder = runs["classes"].folder
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert files == {
+        ".lock",
         "spec.yaml",
         "metrics.json",
         "history.jsonl",
@@ -102,7 +103,7 @@ def test_members_and_draws_stand_in_the_history(runs):
 def test_nothing_is_pickled(runs):
     for run in runs.values():
         for path in run.folder.rglob("*"):
-            if path.is_file():
+            if path.is_file() and path.name != ".lock":
                 content = path.read_bytes()
                 assert path.suffix in {".yaml", ".json", ".jsonl", ".safetensors"}
                 assert not content.startswith((b"\x80", b"PK"))  # pickle; zip, as torch.save writes

@@ -242,7 +242,7 @@ class Fit:
         tensors = {f"now.{name}": value for name, value in self.state().items()}
         tensors |= {f"best.{name}": value for name, value in (self.best or {}).items()}
         tensors |= {"random.batches": generator.get_state(), "random.global": torch.get_rng_state()}
-        numbers = {}
+        numbers: dict[str, Any] = {}
         for index, state in self.optimizer.state_dict()["state"].items():
             for name, value in state.items():
                 (tensors if isinstance(value, Tensor) else numbers)[f"optimizer.{index}.{name}"] = value

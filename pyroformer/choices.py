@@ -226,6 +226,8 @@ def type_name(hint: Any) -> str:
     """A type in words that a user of YAML knows."""
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(type_name(part) for part in get_args(hint))
+    if get_origin(hint) is tuple:
+        return f"a list, each {type_name(get_args(hint)[0])}"
     if get_args(hint):
         return "one of " + ", ".join(map(str, get_args(hint)))
     plain: dict[Any, str] = {

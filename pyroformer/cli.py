@@ -134,8 +134,10 @@ def summary(cls: type) -> str:
 
 
 def metrics_table(metrics: dict[str, Any]) -> Table:
-    """The metrics of a run, one column a set."""
-    sets = {name: values for name, values in metrics.items() if name != "fit"}
+    """The metrics of a run, one column a set; of corruptions at five severities their mean alone."""
+    from .report.columns import is_severity
+
+    sets = {name: values for name, values in metrics.items() if name != "fit" and not is_severity(name)}
     table = Table("metric", *sets)
     for key in dict.fromkeys(key for values in sets.values() for key in values):
         shown = [f"{values[key]:.4g}" if values.get(key) is not None else "" for values in sets.values()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,8 @@ from .inference import ClassPrediction, MixturePosterior, Posterior, RealPredict
 from .inference.posterior import NUM_SAMPLES
 from .tasks import Split, TaskData
 
+SHIFTED = "shifted"
+"""The group that holds the means over all corruptions and severities."""
 LEVEL = 0.9
 """Probability of the central interval whose coverage is reported."""
 
@@ -58,6 +60,11 @@ def real_metrics(prediction: RealPrediction, y: Tensor) -> dict[str, float]:
     }
 
 
+def mean_of(groups: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of every metric over sets of the same kind."""
+    return {key: sum(group[key] for group in groups) / len(groups) for key in groups[0]}
+
+
 def _splits(data: TaskData) -> Iterator[tuple[str, Split]]:
     if data.validation is not None:
         yield "validation", data.validation
@@ -78,7 +85,8 @@ def evaluate(
 
     Returns:
         The metrics of every set, ``{"test": {"accuracy": ...}, ...}``, where out-of-distribution sets carry their AUROC
-        against the test set by predictive entropy and by mutual information; and the predictions as tensors, by
+        against the test set by predictive entropy and by mutual information, and ``shifted`` holds the means over
+        corruptions at all severities; and the predictions as tensors, by
         ``set.quantity``.
     """
     measured: dict[str, Any] = {}
@@ -96,6 +104,8 @@ def evaluate(
             kept |= _reals(name, prediction) | {f"{name}.y": split.y}
             if isinstance(split.x, Tensor) and split.x.dim() == 2 and split.x.shape[1] == 1:
                 kept[f"{name}.x"] = split.x
+    if data.shifts:
+        measured[SHIFTED] = mean_of([measured[name] for name in data.shifts])
     for name, split in data.ood.items():
         prediction = posterior.predict(split.x, num_samples, seed=seed)
         if isinstance(prediction, ClassPrediction) and test is not None:

@@ -30,7 +30,7 @@ from .tasks import Arrays, TaskData
 
 SPEC, METRICS, HISTORY, ENVIRONMENT = "spec.yaml", "metrics.json", "history.jsonl", "environment.json"
 PREDICTIONS, POSTERIOR, ARRAYS = "predictions.safetensors", "posterior", "arrays.npz"
-CHECKPOINT, LOCK = "checkpoint", ".lock"
+CHECKPOINT, LOCK, SOURCE = "checkpoint", ".lock", "data.json"
 PATIENCE = 3.0
 """Seconds to wait for another process in a folder: one that is being killed needs a moment."""
 
@@ -103,6 +103,7 @@ def fit(spec: Spec, *, out: str | Path | None = None, progress: bool | Console =
     check_folder(folder, spec)
     with alone_in(folder):
         spec = prepare(folder, spec)
+        write_json(folder / SOURCE, data.source)
         checkpoint = Checkpoint(folder / CHECKPOINT)
         run = _fit(spec, data, model, guide, RunMonitor(folder / HISTORY, console, checkpoint), folder)
         checkpoint.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
@@ -68,7 +69,7 @@ def columns(comparison: Comparison) -> list[Column]:
     """
     found = []
     for group in comparison.sets():
-        if group in HIDDEN:
+        if group in HIDDEN or is_severity(group):
             continue
         measured = {key for result in comparison.results for key in result.metrics.get(group) or {}}
         for metric, (label, ideal, factor) in MEASURES.items():
@@ -76,6 +77,11 @@ def columns(comparison: Comparison) -> list[Column]:
                 found.append(Column(group, metric, label, ideal, factor))
     seconds = Column("fit", "seconds", "seconds", LOWER)
     return [*found, seconds] if any(value(result, seconds) is not None for result in comparison.results) else found
+
+
+def is_severity(group: str) -> bool:
+    """Whether a set is one of the severities of a corruption, ``noise-3``: they are too many for a table."""
+    return re.fullmatch(r"\w+-[1-5]", group) is not None
 
 
 def value(result: Result, column: Column) -> float | None:

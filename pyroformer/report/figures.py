@@ -17,7 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from ..results import Comparison, Result
-from .columns import HIDDEN, TEST
+from .columns import HIDDEN, TEST, is_severity
 from .plots import (
     GRID,
     INK,
@@ -87,7 +87,7 @@ def reliability_panels(comparison: Comparison) -> dict[str, list[Panel]]:
     """By set, the reliability diagram of each method, pooled over its seeds."""
     panels: dict[str, list[Panel]] = {}
     for name in comparison.sets():
-        for method in comparison.methods if name not in HIDDEN else ():
+        for method in comparison.methods if name not in HIDDEN and not is_severity(name) else ():
             pairs = [_labelled(result, name) for result in comparison.of(method)]
             kept = [pair for pair in pairs if pair is not None]
             if not kept:

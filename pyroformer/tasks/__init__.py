@@ -3,6 +3,20 @@
 from .arrays import Arrays
 from .base import Split, Task, TaskData
 from .digits import Digits
+from .mnist import FashionMnist, Mnist
+from .mnist5k import Mnist5k
+from .shifts import Shift
 from .toy_regression import ToyRegression
 
-__all__ = ["Arrays", "Digits", "Split", "Task", "TaskData", "ToyRegression"]
+__all__ = [
+    "Arrays",
+    "Digits",
+    "FashionMnist",
+    "Mnist",
+    "Mnist5k",
+    "Shift",
+    "Split",
+    "Task",
+    "TaskData",
+    "ToyRegression",
+]

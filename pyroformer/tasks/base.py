@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ..inference import Data
-from ..inference.data import Inputs
+from ..inference.data import Inputs, first
 from ..models import Input, Likelihood, Output
+from .shifts import Shift
 
 if TYPE_CHECKING:
     from .arrays import Arrays
@@ -41,6 +44,10 @@ class TaskData:
         train, validation, test: The splits; ``validation`` may be None.
         shifted: Test sets with changed inputs and the same meaning, by name.
         ood: Inputs from elsewhere, by name: a good posterior is unsure of them.
+        shifts: The shifted sets that are a corruption at a severity, by their name in ``shifted``.
+        source: Where the data are from, as plain data for a run's records: ``origin`` in words, ``files`` (path to
+            SHA-256 of what was read), ``split`` (the seed), and what a task adds. ``sizes``, the number of examples of
+            every set, is filled in here.
     """
 
     inputs: Input
@@ -51,6 +58,13 @@ class TaskData:
     validation: Split | None = None
     shifted: dict[str, Split] = field(default_factory=dict)
     ood: dict[str, Split] = field(default_factory=dict)
+    shifts: dict[str, Shift] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        sets = {"train": self.train, "validation": self.validation, "test": self.test, **self.shifted, **self.ood}
+        sizes = {name: len(first(split.x)) if split is not None else 0 for name, split in sets.items()}
+        object.__setattr__(self, "source", {**self.source, "sizes": sizes})
 
     @property
     def data(self) -> Data:
@@ -103,6 +117,12 @@ class Task(ABC):
         task = Arrays(file=None)
         task.keep({name: plain_array(name, a) for name, a in arrays.items()}, inputs, likelihood)
         return task
+
+
+def file_hash(path: str | Path) -> dict[str, str]:
+    """The SHA-256 of a file by its path, for the ``files`` of a source."""
+    with open(path, "rb") as file:
+        return {str(path): hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def reals(values: Any) -> Tensor:

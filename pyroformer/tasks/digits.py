@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -10,7 +11,9 @@ from torch.nn import functional as F
 
 from ..models import Categorical, Image, Output
 from ..priors.settings import check, check_count, check_positive
-from .base import Split, Task, TaskData, noisy, reals, shuffled
+from .base import Split, TaskData, file_hash, noisy, reals, shuffled
+from .images import ImageTask
+from .shifts import ShiftKind
 
 
 def photograph_patches(count: int, seed: int) -> Tensor:
@@ -29,17 +32,18 @@ def photograph_patches(count: int, seed: int) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Digits(Task):
+class Digits(ImageTask):
     """1,797 handwritten digits of 8x8 pixels in [0, 1]: 1,200 to train, 100 to validate, 497 to test.
 
     Shifted set ``noisy``: the test digits with normal noise. Out of distribution, ``photographs``: as many 8x8 squares
-    of two photographs.
+    of two photographs. The corruptions of ``shifts`` are not measured unless they are asked for.
 
     Args:
         train: Training examples, default 1200.
         validation: Validation examples, default 100; the rest are for testing.
         noise: Standard deviation of the noise, default 0.3 (of a pixel range of 1).
         split: Seed of the split, of the noise and of the photographs' squares, default 0.
+        shifts, shift_examples: See `ImageTask`; default no shifts.
 
     Raises:
         SettingError: A setting is out of range, or leaves nothing to test on.
@@ -52,30 +56,41 @@ class Digits(Task):
     validation: int = 100
     noise: float = 0.3
     split: int = 0
+    shifts: tuple[ShiftKind, ...] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_count(self, "train")
         check_positive(self, "noise")
-        check(self, "split", 0 <= self.split < 2**32, "a whole number from 0 to 4294967295")
         check(self, "validation", self.validation >= 0, "a whole number of at least 0")
         check(
             self, "train", self.train + self.validation < 1797, f"below {1797 - self.validation}, to leave a test set"
         )
 
     def load(self) -> TaskData:
-        from sklearn.datasets import load_digits  # not above: it takes a second to import
+        import sklearn.datasets  # not above: it takes a second to import
+        from sklearn.datasets import load_digits
 
         pixels, labels = load_digits(return_X_y=True)
         x, y = reals(pixels).view(-1, 8, 8) / 16, torch.as_tensor(labels)
         order = shuffled(len(x), self.split)
         train, validation, test = order.tensor_split((self.train, self.train + self.validation))
+        held_out = Split(x[test], y[test])
+        shifted, shifts = self.shifted_sets(held_out)
+        table = Path(sklearn.datasets.__file__).parent / "data" / "digits.csv.gz"
         return TaskData(
             inputs=Image(8, 8, patch=2),
             outputs=Output(10),
             likelihood=Categorical(),
             train=Split(x[train], y[train]),
             validation=Split(x[validation], y[validation]) if len(validation) else None,
-            test=Split(x[test], y[test]),
-            shifted={"noisy": Split(noisy(x[test], self.noise, self.split + 1), y[test])},
+            test=held_out,
+            shifted={"noisy": Split(noisy(x[test], self.noise, self.split + 1), y[test])} | shifted,
+            shifts=shifts,
             ood={"photographs": Split(photograph_patches(len(test), self.split + 2))},
+            source={
+                "origin": f"scikit-learn {sklearn.__version__}",
+                "files": file_hash(table) if table.is_file() else {},
+                "split": self.split,
+            },
         )

@@ -63,4 +63,5 @@ class ToyRegression(Task):
             validation=outside(max(self.test // 2, 1)),
             test=outside(self.test),
             shifted={"gap": observed(1.4 * torch.rand(self.test, 1, generator=generator) - 0.7)},
+            source={"origin": "made from its seed", "files": {}, "split": self.split},
         )

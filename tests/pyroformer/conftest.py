@@ -1,16 +1,19 @@
 """What the tests of the front door share: a spec that runs in a moment, and the command line called in this process."""
 
 import copy
+import gzip
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 import pyroformer as package
 from pyroformer.cli import main
+from pyroformer.tasks.idx import idx_bytes
 
 NET = {"transformer": {"width": 8, "heads": 2, "depth": 1}}
 TOY = {"task": {"toy_regression": {"train": 20, "test": 10}}, "model": NET, "driver": {"svi": {"epochs": 2}}}
@@ -93,3 +96,36 @@ def refused(pyroformer, write, tmp_path):
         return message
 
     return run
+
+
+@pytest.fixture
+def nowhere(monkeypatch, tmp_path):
+    """No data are found on this machine, and none can be downloaded."""
+    from pyroformer.tasks import mnist, sources
+
+    monkeypatch.delenv("PYROFORMER_DATA", raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(sources, "cache", lambda: tmp_path / "cache")
+    away = {"url": "http://127.0.0.1:9/", "folders": (str(tmp_path / "system"),)}  # nothing listens on the port
+    for cls in (mnist.Mnist, mnist.FashionMnist):
+        monkeypatch.setattr(cls, "publication", replace(cls.publication, **away))
+        monkeypatch.setattr(cls, "elsewhere", replace(cls.elsewhere, **away))
+    monkeypatch.setattr("pyroformer.tasks.mnist5k.MNIST_5K", replace(mnist.MNIST_5K, package=None))
+    monkeypatch.setattr(mnist.Images28, "elsewhere", replace(mnist.FASHION_MNIST, **away))
+
+
+@pytest.fixture
+def four_files():
+    """Write a small MNIST, ``train`` images and half as many to test, into a folder; returns it."""
+
+    def write(folder, train=60, seed=0):
+        random = np.random.default_rng(seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        for part, count in (("train", train), ("t10k", train // 2)):
+            images = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+            labels = (np.arange(count) % 10).astype(np.uint8)
+            for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+                (folder / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(idx_bytes(array), 1))
+        return folder
+
+    return write

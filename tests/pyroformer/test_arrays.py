@@ -1,5 +1,6 @@
 """A user's own arrays: what they become, and what is wrong with them."""
 
+import hashlib
 import pickle
 
 import numpy as np
@@ -64,6 +65,22 @@ def test_validation_examples_are_a_fixed_tenth_of_the_training_examples():
     assert Task.from_arrays(x[:5], x[:5, 0], x, x[:, 0]).load().validation is None
 
 
+def test_the_share_and_the_seed_of_validation_examples(tmp_path):
+    path = str(file(tmp_path))
+    sizes = [Arrays(file=path, validation=share).load().source["sizes"]["validation"] for share in (0, 0.1, 0.5)]
+    assert sizes == [0, 2, 12]
+    one, other = (Arrays(file=path, split=split).load() for split in (0, 1))
+    assert not torch.equal(one.validation.x, other.validation.x)
+    assert (one.source["split"], other.source["split"]) == (0, 1)
+
+
+def test_arrays_in_memory_say_what_they_are():
+    one, again, other = (Task.from_arrays(x, CLASSES, REALS, CLASSES).load() for x in (REALS, REALS, REALS + 1))
+    assert one.source["origin"] == "arrays in memory"
+    assert one.source == again.source != other.source
+    assert one.source["sha256"]["y"] == other.source["sha256"]["y"]
+
+
 def test_numpy_torch_and_lists_are_the_same():
     learned = torch.tensor(REALS, requires_grad=True)
     tasks = [
@@ -111,7 +128,15 @@ def test_a_file_of_arrays(tmp_path):
     torch.testing.assert_close(data.train.x, torch.tensor(REALS, dtype=torch.float32))
     assert len(data.validation.x) == 4
     run = fit(Spec(task={"arrays": {"file": str(path)}}, model=NET, driver={"ml": {"epochs": 1}}))
-    assert run.spec.to_dict()["task"] == {"arrays": {"file": str(path)}}
+    stored = run.spec.to_dict()["task"]["arrays"]
+    assert stored.pop("file") == str(path)
+    assert stored == {"validation": 0.1, "split": 0} | dict.fromkeys(
+        ["target", "test", "test_file", "regression", "standardize"]
+    )
+    again = Spec(**run.spec.to_dict()).task.load()
+    assert torch.equal(again.train.x, data.train.x)
+    assert data.source["files"] == {str(path): hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert data.source["sizes"] == {"train": N, "validation": 4, "test": N}
 
 
 def with_nan(at):

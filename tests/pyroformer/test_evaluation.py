@@ -1,15 +1,18 @@
 """What is measured, computed again by hand from what a run keeps."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from scipy.special import logsumexp
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from pyroformer import Spec, fit
+from pyroformer.cli import metrics_table
 from pyroformer.evaluation import class_metrics, evaluate
 from pyroformer.inference import ClassPrediction
 from pyroformer.tasks import Task
@@ -151,3 +154,16 @@ def test_a_net_that_knows_everything_is_perfect_and_one_that_knows_nothing_is_un
     assert unsure["brier"] == pytest.approx(0.75, rel=1e-5)
     assert unsure["entropy"] == pytest.approx(math.log(4), rel=1e-5)
     assert unsure["ece"] == pytest.approx(abs(unsure["accuracy"] - 0.25), abs=1e-5)
+
+
+def test_corruptions_are_measured_apart_and_together(capsys, tmp_path):
+    task = {"digits": {"train": 60, "validation": 20, "shifts": ["noise", "contrast"], "shift_examples": 30}}
+    run = fit(Spec(task=task, model=NET, driver={"ml": {"epochs": 1}}), out=tmp_path / "run")
+    names = [f"{kind}-{severity}" for kind in ("noise", "contrast") for severity in range(1, 6)]
+    for metric in ("accuracy", "nll", "ece", "brier"):
+        assert run.metrics["shifted"][metric] == pytest.approx(np.mean([run.metrics[n][metric] for n in names]))
+    Console(width=200).print(metrics_table(run.metrics))
+    shown = capsys.readouterr().out
+    assert "shifted" in shown and "noise-1" not in shown
+    source = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert source["split"] == 0 and source["sizes"]["noise-3"] == 30 and source["sizes"]["train"] == 60

@@ -58,6 +58,7 @@ def test_files(runs):
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert files == {
         ".lock",
+        "data.json",
         "spec.yaml",
         "metrics.json",
         "history.jsonl",
@@ -70,7 +71,8 @@ def test_files(runs):
 
 def test_the_spec_is_resolved(runs):
     content = yaml.safe_load((runs["classes"].folder / "spec.yaml").read_text("utf-8"))
-    assert content["task"]["digits"] == {"train": 40, "validation": 20, "noise": 0.3, "split": 0}
+    shifts = {"shifts": [], "shift_examples": 1000}
+    assert content["task"]["digits"] == {"train": 40, "validation": 20, "noise": 0.3, "split": 0} | shifts
     assert content["driver"]["ml"]["batch_size"] == 128
     assert content["seed"] == 0
 

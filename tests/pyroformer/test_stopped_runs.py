@@ -127,7 +127,13 @@ def interrupted(spec, folder, process, kind):
         out, err = running.communicate(timeout=60)
     assert out == ""
     assert "Traceback" not in err
-    assert {path.name for path in folder.iterdir()} == {".lock", "spec.yaml", "environment.json", "history.jsonl"}
+    assert {path.name for path in folder.iterdir()} == {
+        ".lock",
+        "data.json",
+        "spec.yaml",
+        "environment.json",
+        "history.jsonl",
+    }
     assert json.loads((folder / "environment.json").read_text("utf-8"))
     return running.returncode
 

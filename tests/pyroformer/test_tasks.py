@@ -1,5 +1,9 @@
 """The tasks that come with the package: what they say of themselves holds."""
 
+import hashlib
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -114,3 +118,19 @@ def test_the_toy_data_are_the_same_every_time_and_another_split_is_another():
     assert torch.equal(one.train.x, again.train.x) and torch.equal(one.test.y, again.test.y)
     assert not torch.equal(one.train.x, other.train.x)
     assert not rows(one.train.x) & rows(one.test.x)
+
+
+def test_tasks_say_where_their_data_are_from():
+    digits, toy = Digits(split=3).load().source, ToyRegression(split=4).load().source
+    assert digits["origin"].startswith("scikit-learn ") and digits["split"] == 3
+    (path,) = digits["files"]
+    assert hashlib.sha256(Path(path).read_bytes()).hexdigest() == digits["files"][path]
+    assert digits["sizes"] == {"train": 1200, "validation": 100, "test": 497, "noisy": 497, "photographs": 497}
+    assert (toy["origin"], toy["split"]) == ("made from its seed", 4)
+    assert toy["sizes"] == {"train": 100, "validation": 100, "test": 200, "gap": 200}
+    assert json.loads(json.dumps([digits, toy])) == [digits, toy]
+
+
+def test_the_noise_of_digits_is_the_one_that_results_were_measured_with(digits):
+    clean, noise = digits.test.x, torch.randn(digits.test.x.shape, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(digits.shifted["noisy"].x, clean + 0.3 * noise)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import threading
 import time
@@ -139,14 +140,31 @@ def run_cell(spec: Spec, folder: Path, threads: int | None) -> str | None:
     return None
 
 
-def end_with(parent: int) -> None:
+def end_with(parent: int, machine: str) -> None:
     """End this worker when its parent is killed: it must not go on working in folders that a new command wants."""
+    if machine != platform.node():
+        return
+
+    child = os.getppid() == parent
+
+    def alive() -> bool:
+        if child and os.getppid() != parent:  # dead, even if its own parent has not noticed yet
+            return False
+        try:
+            os.kill(parent, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while alive():
             time.sleep(0.5)
         os._exit(1)
 
+    if not alive():  # killed while this worker was still importing
+        os._exit(1)
     if not any(thread.name == WATCH for thread in threading.enumerate()):
         threading.Thread(target=watch, name=WATCH, daemon=True).start()
 
@@ -224,11 +242,11 @@ def _run(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    parent = os.getpid()
+    parent, machine = os.getpid(), platform.node()
 
     def one(cell: tuple[str, int]) -> tuple[tuple[str, int], str | None]:
         if os.getpid() != parent:
-            end_with(os.getppid())
+            end_with(parent, machine)
         return cell, run_cell(specs[cell], folder_of(out, *cell), 1 if jobs > 1 else None)
 
     failures: dict[tuple[str, int], str] = {}

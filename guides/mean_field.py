@@ -127,13 +127,9 @@ class MeanField(Family):
         for name, shape in self.shapes.items():
             loc, precision = self.loc.new_zeros(shape), self.loc.new_zeros(shape)
             found = normal_parameters(priors[name]) if name in covered else None
-            if found is not None and found[0].dim() <= len(shape):
-                loc, inverse = (value.expand(shape) for value in found)
-                precision = inverse.square()
-                proper = inverse > 0
-                constant = (
-                    constant + torch.where(proper, torch.where(proper, inverse, 1.0).log() - HALF_LOG_2PI, 0.0).sum()
-                )
+            if found is not None:
+                loc, precision, logs = _averaged(*found, shape)
+                constant = constant + logs
             elif name in covered:
                 others.append(name)
             locs.append(loc.reshape(-1))
@@ -154,6 +150,29 @@ class MeanField(Family):
     def summary(self) -> dict[str, Any]:
         scale = self.scale.detach()
         return {"scale": {"median": float(scale.median()), "min": float(scale.min()), "max": float(scale.max())}}
+
+
+def _averaged(loc: Tensor, inverse: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
+    """The normal whose expected log-density is the average over particles, each with its own draws of hyper-sites.
+
+    Args:
+        loc, inverse: Location and inverse scale, broadcastable to ``[..., *shape]``.
+        shape: That of the site.
+
+    Returns:
+        Its location and its precision, in ``shape``, and the sum of what else stands in the average.
+    """
+    full = torch.broadcast_shapes(loc.shape, inverse.shape, shape)
+    loc, inverse = (value.expand(full).reshape(-1, *shape) for value in (loc, inverse))
+    proper = inverse > 0
+    logs = torch.where(proper, torch.where(proper, inverse, 1.0).log() - HALF_LOG_2PI, 0.0).sum() / len(loc)
+    if len(loc) == 1:
+        return loc[0], inverse[0].square(), logs
+    precision = inverse.square().mean(0)
+    weights = inverse.square() / torch.where(precision > 0, precision, 1.0)
+    center = (weights * loc).mean(0)
+    spread = (inverse.square() * (loc - center).square()).mean(0)
+    return center, precision, logs - 0.5 * spread.sum()
 
 
 def _counts_once(site: Message) -> bool:

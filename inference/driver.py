@@ -16,7 +16,7 @@ from ..guides import Family, Guide
 from ..models import BayesianModel
 from ..models.calling import eval_mode
 from ..models.likelihoods import Undrawn
-from ..priors import Prior, describe
+from ..priors import HierarchicalPrior, Prior, describe
 from ..priors.settings import SettingError, check, check_option
 from .checkpoint import identity
 from .data import Data, DataError, take
@@ -110,7 +110,10 @@ class Driver(ABC):
         if isinstance(guide, Guide):
             start |= {f"guide.{name}": value for name, value in guide.state_dict().items()}
         named = model.chosen.items()
-        priors = {n: describe(p) if isinstance(p, Prior) else getattr(p, "__qualname__", repr(p)) for n, p in named}
+        priors = {
+            n: describe(p) if isinstance(p, Prior | HierarchicalPrior) else getattr(p, "__qualname__", repr(p))
+            for n, p in named
+        }
         return monitor.checkpoint.begin({**identity(describe(self), seed, data, start), "priors": priors})
 
     def check(self, model: BayesianModel, guide: Families | None) -> None:

@@ -83,7 +83,7 @@ class OnePassELBO(ELBO):
         sites = {
             name: site
             for name, site in guide.trace.nodes.items()
-            if site["type"] == "sample" and not site_is_subsample(site)
+            if site["type"] == "sample" and not site_is_subsample(site) and not site["infer"].get("_deterministic")
         }
         with_entropy = self.temperature != 1
         kl: Tensor | float = 0.0

@@ -5,6 +5,7 @@ from .embeddings import Features, Image, Input, Series, Tokens
 from .layers import LayerNorm, Linear, linear
 from .lifting import BayesianModel
 from .likelihoods import Categorical, Gaussian, Likelihood
+from .listing import SampleSite, sample_sites
 from .transformer import Backbone, Output, Transformer
 
 __all__ = [
@@ -20,8 +21,10 @@ __all__ = [
     "Likelihood",
     "Linear",
     "Output",
+    "SampleSite",
     "Series",
     "Tokens",
     "Transformer",
     "linear",
+    "sample_sites",
 ]

@@ -54,6 +54,9 @@ class Linear(nn.Module):
     trains to a lower validation NLL than Glorot's or LeCun's wider starts.
     """
 
+    writes_residual = False
+    """Whether the result is added to the residual stream; a block says so of its layers, for priors that scale."""
+
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
         self.inputs, self.outputs = inputs, outputs

@@ -54,6 +54,7 @@ class Block(nn.Module):
         self.attention = Attention(width, heads)
         self.norm2 = LayerNorm(width)
         self.mlp = MLP(width, hidden)
+        self.attention.output.writes_residual = self.mlp.down.writes_residual = True
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         x = x + self.attention(self.norm1(x), mask)

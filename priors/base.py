@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
 from torch import Tensor, nn
 
-from .settings import check, check_option
+from .settings import SettingError, check, check_option
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,12 +24,18 @@ class Site:
         fan_in: How many inputs its layer sums over; a bias has its layer's fan-in.
         center: Where shrinkage should lead: 1 for the gain of a normalisation layer, else 0. Gains shrunk to 0 leave
             a net that can learn nothing.
+        residual_writes: How many layers of the net write into the residual stream, when this parameter's layer is one
+            of them; 1 (default) for the others.
+        scale: A factor on the scale of every entry, default 1: a number, or the draw of a hierarchical prior,
+            broadcastable to ``[..., *value.shape]``. A `ScaleFamily` multiplies its scale by it.
     """
 
     name: str
     value: Tensor
     fan_in: int = 1
     center: float = 0.0
+    residual_writes: int = 1
+    scale: Tensor | float = 1.0
 
     @property
     def loc(self) -> Tensor:
@@ -58,22 +65,52 @@ class PointEstimate(ABC):
         """Whether a driver that optimises may change it."""
 
 
-SCALINGS = ("absolute", "fan_in")
+class ScaleFamily(Prior):
+    r"""A prior over independent entries that comes in every scale: it obeys the factor ``site.scale``.
+
+    .. math:: p(w) = \prod_i \frac1\tau\, f\!\left(\frac{w_i - c}{\tau}\right), \qquad \tau = \text{site.scale}
+
+    Hierarchical priors and mixtures are built on such priors.
+    """
+
+
+def check_scale_family(key: str, prior: object) -> None:
+    """Raise a `SettingError` about the setting ``key`` unless ``prior`` is a `ScaleFamily`."""
+    if not isinstance(prior, ScaleFamily):
+        raise SettingError(key, prior, "a prior with a scale, such as Normal()")
+
+
+SCALINGS = ("absolute", "fan_in", "depth")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScaledPrior(Prior):
-    r"""A prior with a scale, absolute or relative to the fan-in.
+class ScaledPrior(ScaleFamily):
+    r"""A prior with a scale, absolute or relative to the size of the net.
 
-    .. math:: s = \text{scale} \quad\text{or}\quad s = \text{scale}\,\sqrt{2 / \text{fan\_in}}
+    .. math:: s = \text{scale}, \qquad s = \text{scale}\,(2 / \text{fan\_in})^{1/2}, \qquad
+        s = \text{scale}\,(2 / \text{fan\_in})^{1/2} R^{-1/2}
+
+    for ``absolute``, ``fan_in`` and ``depth``: with ``fan_in`` the sum over a unit's inputs keeps its size whatever
+    their number, and with ``depth`` so does the sum over the :math:`R` layers that write into the residual stream
+    (attention output projections and second MLP layers; :math:`R = 1` for all other layers). A family whose sums grow
+    faster than with the root of their length has an exponent of its own.
 
     Args:
         scale: Above 0, default 1.
-        scaling: ``absolute`` (default) or ``fan_in``.
+        scaling: ``absolute`` (default), ``fan_in`` or ``depth``.
 
     Raises:
         SettingError: ``scale`` is not above 0, or ``scaling`` is unknown.
+
+    Reference:
+        He et al., 2015, "Delving deep into rectifiers", Eq. 10; Radford et al., 2019, "Language models are unsupervised
+        multitask learners", Sec. 2.3.
     """
+
+    gain: ClassVar[float] = 2.0
+    """The numerator over the fan-in: 2, for units of which about half are active."""
+    exponent: ClassVar[float] = 0.5
+    """A sum of n entries is about n to this power as large as one of them."""
 
     scale: float = 1.0
     scaling: str = "absolute"
@@ -83,9 +120,11 @@ class ScaledPrior(Prior):
         check_option(self, "scaling", SCALINGS)
 
     def scale_of(self, site: Site) -> Tensor:
-        """The scale of every entry of ``site``, in its shape."""
-        factor = math.sqrt(2 / site.fan_in) if self.scaling == "fan_in" else 1.0
-        return torch.full_like(site.value, self.scale * factor)
+        """The scale of every entry of ``site``, in its shape; with leading dimensions where ``site.scale`` has some."""
+        factor = 1.0 if self.scaling == "absolute" else (self.gain / site.fan_in) ** self.exponent
+        if self.scaling == "depth":
+            factor *= site.residual_writes**-self.exponent
+        return torch.full_like(site.value, self.scale * factor) * site.scale
 
 
 @dataclass(frozen=True, kw_only=True)

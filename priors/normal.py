@@ -19,8 +19,7 @@ class Normal(ScaledPrior):
 
     Args:
         scale: The standard deviation, above 0, default 1.
-        scaling: ``absolute`` (default), or ``fan_in``: :math:`s = \text{scale}\,\sqrt{2/\text{fan\_in}}` (He et al.,
-            2015, "Delving deep into rectifiers", Eq. 10, at scale 1).
+        scaling: ``absolute`` (default), ``fan_in`` or ``depth``. See `ScaledPrior`.
 
     Raises:
         SettingError: ``scale`` is not above 0, or ``scaling`` is unknown.

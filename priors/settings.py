@@ -53,6 +53,22 @@ def check_count(owner: object, *keys: str) -> None:
         check(owner, key, whole and value >= 1, "a whole number of at least 1")
 
 
+def keep_tuple(owner: object, key: str) -> None:
+    """Keep a setting as a tuple, which is hashable, whatever sequence was given."""
+    if isinstance(getattr(owner, key), list):
+        object.__setattr__(owner, key, tuple(getattr(owner, key)))
+
+
+def check_numbers(owner: object, key: str) -> None:
+    """A setting is a sequence of at least one finite number, all above 0."""
+    keep_tuple(owner, key)
+    values = getattr(owner, key)
+    check(owner, key, isinstance(values, tuple) and len(values) > 0, "a list of numbers above 0")
+    for index, value in enumerate(values):
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
+            raise SettingError(f"{key}.{index}", value, "a number above 0")
+
+
 def check_option(owner: object, key: str, options: Any) -> None:
     """A setting is one of ``options`` (a ``Literal`` type or a collection of strings)."""
     options = get_args(options) if get_origin(options) else tuple(options)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -19,7 +19,7 @@ from . import guides, inference, models, priors, tasks
 from .guides import Family
 from .inference import Driver
 from .models import Backbone, Likelihood
-from .priors import PointEstimate, Prior, RowPrior, SettingError, choice_name, describe
+from .priors import HierarchicalPrior, Hyperprior, PointEstimate, Prior, RowPrior, SettingError, choice_name, describe
 from .priors.globs import near_misses
 from .priors.settings import parameters
 from .tasks import Task
@@ -87,14 +87,15 @@ class Kind:
 
 TASKS = Kind("task", (Task,), tasks)
 MODELS = Kind("model", (Backbone,), models)
-PRIORS = Kind("prior", (Prior, PointEstimate, RowPrior), priors, mapped=True)
+PRIORS = Kind("prior", (Prior, HierarchicalPrior, PointEstimate, RowPrior), priors, mapped=True)
+HYPERPRIORS = Kind("hyperprior", (Hyperprior,), priors)
 GUIDES = Kind("guide", (Family,), guides, mapped=True)
 DRIVERS = Kind("driver", (Driver,), inference)
 LIKELIHOODS = Kind("likelihood", (Likelihood,), models)
 DEFAULTS = {"model": "transformer", "prior": "normal", "driver": "svi"}
 """What a spec means where it does not name a choice."""
 
-KINDS = {kind.name: kind for kind in (TASKS, MODELS, PRIORS, GUIDES, DRIVERS, LIKELIHOODS)}
+KINDS = {kind.name: kind for kind in (TASKS, MODELS, PRIORS, HYPERPRIORS, GUIDES, DRIVERS, LIKELIHOODS)}
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,16 @@ def _scope(cls: type) -> dict[str, Any]:
 
 
 def _kind_of(hint: Any) -> Kind | None:
-    return next((kind for kind in KINDS.values() if isinstance(hint, type) and issubclass(hint, kind.bases)), None)
+    """The kind of a setting that is a choice itself: one object, of the hinted class where that is narrower."""
+    found = (kind for kind in KINDS.values() if isinstance(hint, type) and issubclass(hint, kind.bases))
+    return next((replace(kind, bases=(hint,), mapped=False) for kind in found), None)
+
+
+def _items_of(hint: Any) -> Any:
+    """The type of the items of ``tuple[item, ...]``, or of that or None; None for other types."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return next((item for part in get_args(hint) if (item := _items_of(part)) is not None), None)
+    return get_args(hint)[0] if get_origin(hint) is tuple else None
 
 
 def convert(hint: Any, value: Any, path: str) -> Any:
@@ -214,6 +224,11 @@ def convert(hint: Any, value: Any, path: str) -> Any:
     kind = _kind_of(hint)
     if kind is not None:
         return build(kind, value, path)
+    items = None if value is None and type(None) in get_args(hint) else _items_of(hint)
+    if items is not None:
+        if not isinstance(value, list | tuple):
+            raise SpecError(path, value, type_name(hint))
+        return tuple(convert(items, item, f"{path}.{index}") for index, item in enumerate(value))
     if isinstance(value, bool) and bool not in (get_args(hint) or (hint,)):
         raise SpecError(path, value, type_name(hint))
     try:
@@ -227,7 +242,9 @@ def type_name(hint: Any) -> str:
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(type_name(part) for part in get_args(hint))
     if get_origin(hint) is tuple:
-        return f"a list, each {type_name(get_args(hint)[0])}"
+        kind, item = _kind_of(get_args(hint)[0]), type_name(get_args(hint)[0])
+        plural = kind.name if kind else item.removeprefix("a ")
+        return f"a list of {plural}s" if kind or item.startswith("a ") else f"a list, each {item}"
     if get_args(hint):
         return "one of " + ", ".join(map(str, get_args(hint)))
     plain: dict[Any, str] = {

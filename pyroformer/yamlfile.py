@@ -97,8 +97,9 @@ def split_path(path: str) -> list[str]:
 def assign(content: dict[str, Any], assignment: str) -> dict[str, Any]:
     """Plain data with one assignment ``path=value`` made, its value read as YAML.
 
-    Along the path, choices and settings alternate. Naming another choice replaces the old one whole; a new glob is put
-    in front of the others, and a single choice before it (given or by default) becomes ``"*"``.
+    Along the path, choices and settings alternate; a number is a place in a list of choices, from 0. Naming another
+    choice replaces the old one whole; a new glob is put in front of the others, and a single choice before it (given or
+    by default) becomes ``"*"``.
 
     Raises:
         SpecError: The assignment cannot be read.
@@ -118,6 +119,12 @@ def _choice_with(choice: Any, parts: list[str], value: Any) -> Any:
     if not parts:
         return value
     name, rest = parts[0], parts[1:]
+    if name.isdigit():
+        known = len(choice) if isinstance(choice, list) else 0
+        if int(name) >= known:
+            accepted = f"a place from 0 to {known - 1}" if known else "a list that the file gives: set it as a whole"
+            raise SpecError("--set", name, accepted)
+        return [_choice_with(old, rest, value) if i == int(name) else old for i, old in enumerate(choice)]
     if any(c in name for c in "*?[."):
         globs = dict(choice) if is_map(choice) else {} if choice is None else {"*": choice}
         changed = _choice_with(globs.get(name), rest, value)

@@ -87,6 +87,27 @@ def test_priors_use_them():
         assert (prior.mean == float(gain)).all()
 
 
+@pytest.mark.parametrize("depth", [1, 3])
+def test_layers_that_write_into_the_residual_stream(depth):
+    net = Transformer(Series(5, 2), Output(3), width=8, heads=2, depth=depth)
+    writes = {name: site.residual_writes for name, site in weight_sites(net).items()}
+    ends = ("attention.output.weight", "attention.output.bias", "mlp.down.weight", "mlp.down.bias")
+    assert writes == {name: 2 * depth if name.endswith(ends) else 1 for name in writes}
+    made = BayesianModel(net, Normal(scaling="depth")).distributions()
+    sd = {name: float(made[f"blocks.0.{name}.weight"].stddev[0, 0]) for name in ("mlp.up", "mlp.down")}
+    assert sd["mlp.up"] == pytest.approx(math.sqrt(2 / 8))
+    assert sd["mlp.down"] == pytest.approx(math.sqrt(2 / 16) / math.sqrt(2 * depth))
+
+
+def test_a_net_of_ones_own_may_mark_its_layers():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    net[1].writes_residual = True
+    assert {name: site.residual_writes for name, site in weight_sites(net).items()} == dict.fromkeys(facts(net), 1)
+    net.append(nn.Linear(2, 2))
+    net[2].writes_residual = True
+    assert [site.residual_writes for site in weight_sites(net).values()] == [1, 1, 2, 2, 2, 2]
+
+
 def test_parameters_of_row_priors_are_left_out():
     net = Transformer(Series(5, 2), Output(3), width=8, heads=2, depth=1)
     model = BayesianModel(net, {"*.rows": ContextualRows(), "*": Normal()})

@@ -10,7 +10,18 @@ import torch
 from scipy import stats
 
 from pyroformer import priors
-from pyroformer.priors import Fixed, Improper, Learned, Normal, PointEstimate, Prior, RowPrior, Site
+from pyroformer.priors import (
+    Fixed,
+    HierarchicalPrior,
+    Hyperprior,
+    Improper,
+    Learned,
+    Normal,
+    PointEstimate,
+    Prior,
+    RowPrior,
+    Site,
+)
 
 FIVE_SIGMA = 2 * stats.norm.sf(5)
 
@@ -91,13 +102,15 @@ def test_point_estimates_say_whether_they_are_trained():
 
 
 EVERY = [cls for name in priors.__all__ if isinstance(cls := getattr(priors, name), type)]
-CHOICES = [c for c in EVERY if issubclass(c, Prior | RowPrior | PointEstimate) and not c.__abstractmethods__]
+KINDS = Prior | HierarchicalPrior | Hyperprior | RowPrior | PointEstimate
+CHOICES = [c for c in EVERY if issubclass(c, KINDS) and not c.__abstractmethods__]
 
 
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda cls: cls.__name__)
 def test_every_choice_is_a_frozen_value_that_can_be_copied(choice):
     built = choice()
     assert pickle.loads(pickle.dumps(built)) == built == copy.deepcopy(built)
+    assert hash(built) == hash(choice())
     with pytest.raises(TypeError):
         choice(1.0)  # settings are keyword-only
     with pytest.raises((dataclasses.FrozenInstanceError, AttributeError)):

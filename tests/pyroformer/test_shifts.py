@@ -144,9 +144,13 @@ def test_shifts_that_are_refused(shifts):
         Digits(shifts=shifts)
 
 
-@pytest.mark.parametrize("shifts", [["fog"], "noise", 5, True])
-def test_shifts_of_a_spec_that_are_refused(shifts):
-    with pytest.raises(SpecError, match=r"task\.digits\.shifts: .*a list, each one of noise, blur, rotation"):
+@pytest.mark.parametrize(
+    "shifts, place",
+    [(["fog"], "shifts.0: got fog; accepted:"), ("noise", "shifts: "), (5, "shifts: "), (True, "shifts: ")],
+)
+def test_shifts_of_a_spec_that_are_refused(shifts, place):
+    each = "" if isinstance(shifts, list) else "a list, each "
+    with pytest.raises(SpecError, match=rf"task\.digits\.{place}.*{each}one of noise, blur, rotation"):
         Spec(task={"digits": {"shifts": shifts}})
     spec = Spec(task={"digits": {"shifts": ["noise"]}})
     assert spec.to_dict()["task"]["digits"]["shifts"] == ["noise"]

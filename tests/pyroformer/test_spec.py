@@ -40,7 +40,10 @@ def test_known_names():
     assert found["task"] >= {"arrays", "digits", "toy_regression"}
     assert found["model"] >= {"transformer"}
     assert found["prior"] >= {"normal", "improper", "fixed", "learned", "flat_rows", "matched_uniform_rows"}
-    assert found["prior"] >= {"contextual_rows", "softmax_rows"}
+    assert found["prior"] >= {"contextual_rows", "softmax_rows", "hierarchical"}
+    assert found["prior"] >= {"laplace", "student_t", "cauchy", "generalized_normal", "uniform"}
+    assert found["prior"] >= {"mixture", "scale_mixture"}
+    assert found["hyperprior"] == {"half_cauchy", "gamma", "uniform_scale"}
     assert found["guide"] >= {"delta", "mean_field", "dirichlet_rows"}
     assert found["driver"] >= {"svi", "ml", "map", "deep_ensemble", "nuts"}
 
@@ -50,6 +53,8 @@ def chosen(kind, name, cls):
     parts = {"task": "toy_regression"}
     if kind.name == "likelihood":
         return {"task": {"toy_regression": {"likelihood": name}}}
+    if kind.name == "hyperprior":
+        return parts | {"prior": {"hierarchical": {"hyperprior": name}}}
     if isinstance(cls, type) and issubclass(cls, RowPrior):
         return parts | {"prior": {"*.rows": name, "*": "normal"}}
     return parts | {kind.name: name}
@@ -63,7 +68,10 @@ def test_a_resolved_spec_says_every_setting_and_resolves_to_itself(kind, name, c
     assert again.to_yaml() == text
     assert again.to_dict() == spec.to_dict() == yamlfile.parse(text)
     place = spec.to_dict()
-    place = place["task"]["toy_regression"]["likelihood"] if kind.name == "likelihood" else place[kind.name]
+    if kind.name == "hyperprior":
+        place = place["prior"]["hierarchical"]["hyperprior"]
+    else:
+        place = place["task"]["toy_regression"]["likelihood"] if kind.name == "likelihood" else place[kind.name]
     settings = place["*.rows"][name] if "*.rows" in place else place[name]
     assert set(settings) == set(parameters(cls))
 

@@ -1,0 +1,105 @@
+"""The parameters and the attention rows of a net as sites, and the priors that a map gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
+from torch import Tensor, nn
+
+from ..priors import (
+    HierarchicalPrior,
+    PointEstimate,
+    Prior,
+    RowPrior,
+    RowPriorModule,
+    SettingError,
+    Site,
+    assign,
+    choice_name,
+)
+from .attention import Attention
+from .embeddings import FeatureEmbedding, TokenEmbedding
+from .layers import LayerNorm
+from .transformer import Transformer
+
+AnyPrior = Prior | HierarchicalPrior | RowPrior | PointEstimate | Callable[[str, Tensor], Distribution]
+
+OBJECTS = (Prior, HierarchicalPrior, RowPrior, PointEstimate)
+
+NORMS = (LayerNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+
+TABLES = (nn.Embedding, TokenEmbedding, FeatureEmbedding, Transformer)
+"""Modules whose own parameters (a transformer's: its positions) are tables: a token meets one row."""
+
+
+def _writes_residual(module: nn.Module) -> bool:
+    """Whether a layer's output is added to the residual stream: it carries the mark ``writes_residual = True``."""
+    return getattr(module, "writes_residual", False) is True
+
+
+def weight_sites(net: nn.Module) -> dict[str, Site]:
+    """Every parameter of a net as a `Site`, keyed by name; a tied parameter appears once, under its first owner.
+
+    Parameters of row priors are left out: they are hyperparameters. A layer of a net of yours writes into the residual
+    stream when it has the attribute ``writes_residual = True``.
+    """
+    owners = dict(net.named_modules())
+    residual_writes = sum(_writes_residual(module) for module in owners.values())
+    sites = {}
+    for name, value in net.named_parameters():
+        path, _, own = name.rpartition(".")
+        owner = owners[path]
+        if isinstance(owner, RowPriorModule):
+            continue
+        weight = value if value.dim() > 1 else getattr(owner, own.replace("bias", "weight"), None)
+        if isinstance(weight, Tensor) and weight.dim() > 1 and not isinstance(owner, TABLES + NORMS):
+            fan_in = weight[0].numel()
+        else:
+            fan_in = 1
+        center = 1.0 if isinstance(owner, NORMS) and own == "weight" else 0.0
+        writes = residual_writes if _writes_residual(owner) else 1
+        # a copy: priors may be made around these values, and the net's own will move
+        sites[name] = Site(name, value.detach().clone(), fan_in, center, writes)
+    return sites
+
+
+def row_sites(net: nn.Module) -> dict[str, Attention]:
+    """Every attention layer whose rows may be drawn, keyed by the name of its row site."""
+    return {
+        f"{name}.rows" if name else "rows": layer for name, layer in net.named_modules() if isinstance(layer, Attention)
+    }
+
+
+def assign_priors(
+    prior: AnyPrior | Mapping[str, AnyPrior], weights: Iterable[str], rows: Iterable[str]
+) -> tuple[dict[str, AnyPrior], dict[str, RowPrior]]:
+    """Resolve a prior, or a map of globs to priors, for the weights and the attention rows of a net.
+
+    Row priors cover attention rows and other priors cover weights, each by the first of its own patterns that matches.
+    Rows that no row prior covers are computed by softmax; every weight must be covered.
+
+    Returns:
+        The prior of every weight, and that of every layer with random rows.
+
+    Raises:
+        SettingError: A pattern matches nothing, a weight is covered by none, or a choice is no prior.
+    """
+    weights, rows = list(weights), list(rows)
+    choices = prior if isinstance(prior, Mapping) else {"*": prior}
+    for pattern, choice in choices.items():
+        if isinstance(choice, type) or not (isinstance(choice, OBJECTS) or callable(choice)):
+            raise SettingError(
+                pattern, choice, "a prior such as Normal(), a point estimate such as Fixed(), or a function"
+            )
+    of_rows = {pattern: p for pattern, p in choices.items() if isinstance(p, RowPrior)}
+    of_weights = {pattern: p for pattern, p in choices.items() if not isinstance(p, RowPrior)}
+    if of_rows and not of_weights:
+        lone = next(iter(of_rows.values()))
+        hint = f"{{'*.rows': {choice_name(type(lone))}, '*': learned}}"
+        raise SettingError("", choice_name(type(lone)), f"a prior over the weights as well, such as {hint}")
+    found_rows = assign({**of_rows, "*": None}, rows, kind="attention layer's rows") if of_rows else {}
+    return (
+        assign(of_weights, weights, kind="weight"),
+        {name: p for name, p in found_rows.items() if p is not None},
+    )

@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lowest lint venv clean
+.PHONY: help demo test lint venv clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -15,17 +15,6 @@ test: export OMP_NUM_THREADS = 1
 test: .venv/.dev  ## run the tests
 	$(BIN)/python -m pytest -n 2 -q
 
-# The wheel, not the checkout, with the oldest versions, in a folder that holds nothing but the tests of the rooms.
-lowest: export OMP_NUM_THREADS = 1
-lowest: .venv/.dev  ## test the wheel with the oldest supported versions
-	rm -rf .venv-lowest build
-	$(PYTHON) -m venv .venv-lowest
-	$(BIN)/python -m build --wheel --no-isolation --outdir .venv-lowest/dist .
-	.venv-lowest/bin/python -m pip install --disable-pip-version-check -q -c constraints-lowest.txt "$$(ls .venv-lowest/dist/*.whl)[dev]"
-	mkdir .venv-lowest/elsewhere && cp -r pyproject.toml tests .venv-lowest/elsewhere && rm .venv-lowest/elsewhere/tests/test_*.py
-	cd .venv-lowest/elsewhere && ../bin/pyroformer run --help > /dev/null
-	cd .venv-lowest/elsewhere && ../bin/python -m pytest -n 2 -q -o pythonpath= -o "filterwarnings=error:::pyroformer"
-
 lint: .venv/.dev  ## check format, style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -33,8 +22,8 @@ lint: .venv/.dev  ## check format, style and types
 
 venv: .venv/.dev  ## make .venv with everything the tests need
 
-clean:  ## remove .venv, .venv-lowest, build leftovers and caches; runs/ is kept
-	rm -rf .venv .venv-lowest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean:  ## remove .venv, build leftovers and caches; runs/ is kept
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is removed before pip starts and written after it ends: without one, .venv may be half made, so it is made anew.

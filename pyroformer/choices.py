@@ -17,7 +17,7 @@ from torch import nn
 
 from . import guides, inference, models, priors, tasks
 from .guides import Family
-from .inference import Driver
+from .inference import Calibration, Driver
 from .models import Backbone, Likelihood
 from .priors import HierarchicalPrior, Hyperprior, PointEstimate, Prior, RowPrior, SettingError, choice_name, describe
 from .priors.globs import near_misses
@@ -92,10 +92,11 @@ HYPERPRIORS = Kind("hyperprior", (Hyperprior,), priors)
 GUIDES = Kind("guide", (Family,), guides, mapped=True)
 DRIVERS = Kind("driver", (Driver,), inference)
 LIKELIHOODS = Kind("likelihood", (Likelihood,), models)
+CALIBRATIONS = Kind("calibration", (Calibration,), inference)
 DEFAULTS = {"model": "transformer", "prior": "normal", "driver": "svi"}
 """What a spec means where it does not name a choice."""
 
-KINDS = {kind.name: kind for kind in (TASKS, MODELS, PRIORS, HYPERPRIORS, GUIDES, DRIVERS, LIKELIHOODS)}
+KINDS = {kind.name: kind for kind in (TASKS, MODELS, PRIORS, HYPERPRIORS, GUIDES, DRIVERS, LIKELIHOODS, CALIBRATIONS)}
 
 
 @dataclass(frozen=True)

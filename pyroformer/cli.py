@@ -30,7 +30,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 @app.command()
 def run(
     spec: Annotated[
-        Path, typer.Argument(metavar="SPEC", help="YAML file with the keys task, model, prior, guide, driver, seed.")
+        Path, typer.Argument(metavar="SPEC", help="YAML file: task, model, prior, guide, driver, calibration, seed.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the run.")],
     assignments: Assignments = None,
@@ -79,10 +79,33 @@ def compare(
         raise typer.Exit(1)
 
 
+@app.command()
+def predict(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    source: Annotated[Path, typer.Option("--input", help="Inputs: .npz, .npy, .csv with the task's columns, or IDX.")],
+    out: Annotated[Path, typer.Option(help="File to write, .csv or .npz.")],
+    samples: Annotated[int, typer.Option(min=1, help="Draws from the posterior.")] = 32,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the draws, default the run's.")] = None,
+) -> None:
+    """Predict new inputs: probabilities, entropy and mutual information, or means and intervals."""
+    from .predict import predict_file
+    from .run import load as load_run
+
+    found = predict_file(load_run(folder), source, out, num_samples=samples, seed=seed)
+    count = len(found.probabilities if hasattr(found, "probabilities") else found.mean)
+    print(
+        f"{out}: {count} prediction{'s' if count > 1 else ''} from {found.num_samples} draw"
+        f"{'s' if found.num_samples > 1 else ''}"
+    )
+
+
 @app.command(name="list")
 def list_choices(
     kind: Annotated[
-        str | None, typer.Argument(help="priors, guides, drivers, models, tasks, likelihoods or studies.")
+        str | None,
+        typer.Argument(
+            help="priors, guides, drivers, models, tasks, likelihoods, calibrations, hyperpriors or studies."
+        ),
     ] = None,
 ) -> None:
     """List what may be chosen, with settings and defaults."""

@@ -270,7 +270,8 @@ def _result(method: str, seed: int, folder: Path) -> Result:
     import json
 
     from .inference.files import read_tensors
-    from .run import HISTORY, METRICS, PREDICTIONS
+    from .inference.marginals import read_marginals
+    from .run import HISTORY, MARGINALS, METRICS, PREDICTIONS
 
     return Result(
         method,
@@ -279,6 +280,7 @@ def _result(method: str, seed: int, folder: Path) -> Result:
         json.loads((folder / METRICS).read_text(encoding="utf-8")),
         [json.loads(line) for line in (folder / HISTORY).read_text(encoding="utf-8").splitlines()],
         read_tensors(folder / PREDICTIONS),
+        read_marginals(folder / MARGINALS),
     )
 
 

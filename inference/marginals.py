@@ -1,0 +1,84 @@
+"""Prior against posterior, one site at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from ..priors.improper import is_flat
+from . import posterior as posteriors
+from .files import read_tensors
+from .posterior import Posterior, store_as_it_was
+
+MOST_DRAWS = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Marginal:
+    """Entries of one weight or hyperparameter, all of its entries taken together.
+
+    Args:
+        posterior: Values ``[M]`` under the posterior.
+        prior: Values ``[P]`` under the prior, or None where it is flat or none.
+    """
+
+    posterior: Tensor
+    prior: Tensor | None
+
+
+def marginals(posterior: Posterior, *, most: int = 1000, seed: int = 0) -> dict[str, Marginal]:
+    r"""What the posterior of each weight and hyperparameter became, against its prior.
+
+    .. math:: \tfrac1{|w|} \sum_i p(w_i \mid y) \quad\text{against}\quad \tfrac1{|w|} \sum_i p(w_i)
+
+    Args:
+        posterior: The posterior.
+        most: Values kept of each, drawn from the entries of up to 128 draws, default 1000.
+        seed: Of the draws.
+
+    Returns:
+        By the name of the weight (of a hierarchical prior: the weight itself, whatever its form) or of the site.
+    """
+    model = posterior.model
+    if not posterior.num_weights:
+        return {}
+    size = max(1, min(MOST_DRAWS, posteriors.MAX_NUMBERS // posterior.num_weights))
+    drawn = posterior.draw(size, seed=seed)
+    others = {*model.hyper_sites, *model.likelihood.initial_values()}
+    after = {**{name: drawn[name] for name in drawn if name in others}, **model.weights(drawn)}
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), store_as_it_was():
+        torch.manual_seed(seed)
+        with poutine.block(), poutine.trace() as tracer, pyro.plate("draws", size, dim=-2):
+            weights, _ = model.sample_globals()
+        before = {**{name: tracer.trace.nodes[name]["value"] for name in after if name in others}, **weights}
+        flat = [name for name, prior in zip(model.sites, model.distributions().values(), strict=True) if is_flat(prior)]
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: Marginal(_some(v, most, generator), None if name in flat else _some(before[name], most, generator))
+        for name, v in after.items()
+    }
+
+
+def _some(values: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    flat = values.detach().flatten().cpu()
+    # with replacement: a permutation of millions of entries would cost more than the draws
+    return (flat if len(flat) <= most else flat[torch.randint(len(flat), (most,), generator=generator)]).float()
+
+
+def as_tensors(found: Mapping[str, Marginal]) -> dict[str, Tensor]:
+    """Marginals as tensors by ``posterior.<site>`` and ``prior.<site>``, for a file."""
+    after = {f"posterior.{name}": marginal.posterior for name, marginal in found.items()}
+    return after | {f"prior.{name}": m.prior for name, m in found.items() if m.prior is not None}
+
+
+def read_marginals(path: Path) -> dict[str, Marginal]:
+    """The marginals that a file of `as_tensors` holds; none where there is no file."""
+    tensors = read_tensors(path) if path.is_file() else {}
+    names = [name.removeprefix("posterior.") for name in tensors if name.startswith("posterior.")]
+    return {name: Marginal(tensors[f"posterior.{name}"], tensors.get(f"prior.{name}")) for name in names}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..priors.improper import is_flat
 from . import posterior as posteriors
-from .files import read_tensors
+from .files import read_tensors_and_content, write_tensors
 from .posterior import Posterior, store_as_it_was
 
 MOST_DRAWS = 128
@@ -71,14 +71,16 @@ def _some(values: Tensor, most: int, generator: torch.Generator) -> Tensor:
     return (flat if len(flat) <= most else flat[torch.randint(len(flat), (most,), generator=generator)]).float()
 
 
-def as_tensors(found: Mapping[str, Marginal]) -> dict[str, Tensor]:
-    """Marginals as tensors by ``posterior.<site>`` and ``prior.<site>``, for a file."""
-    after = {f"posterior.{name}": marginal.posterior for name, marginal in found.items()}
-    return after | {f"prior.{name}": m.prior for name, m in found.items() if m.prior is not None}
+def write_marginals(path: Path, found: Mapping[str, Marginal]) -> None:
+    """Write marginals to a safetensors file, whole or not at all."""
+    tensors = {f"posterior.{name}": marginal.posterior for name, marginal in found.items()}
+    tensors |= {f"prior.{name}": m.prior for name, m in found.items() if m.prior is not None}
+    write_tensors(path, tensors, {"sites": list(found)})  # safetensors keeps no order
 
 
 def read_marginals(path: Path) -> dict[str, Marginal]:
-    """The marginals that a file of `as_tensors` holds; none where there is no file."""
-    tensors = read_tensors(path) if path.is_file() else {}
-    names = [name.removeprefix("posterior.") for name in tensors if name.startswith("posterior.")]
-    return {name: Marginal(tensors[f"posterior.{name}"], tensors.get(f"prior.{name}")) for name in names}
+    """The marginals that `write_marginals` wrote, in their order; none where there is no file."""
+    if not path.is_file():
+        return {}
+    tensors, content = read_tensors_and_content(path)
+    return {name: Marginal(tensors[f"posterior.{name}"], tensors.get(f"prior.{name}")) for name in content["sites"]}

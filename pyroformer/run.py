@@ -24,7 +24,7 @@ from .evaluation import evaluate, members
 from .inference import Checkpoint, InferenceError, Posterior, RunMonitor
 from .inference.driver import check_observations
 from .inference.files import read_tensors, remove_leftovers, write_json, write_tensors, write_text
-from .inference.marginals import Marginal, as_tensors, marginals, read_marginals
+from .inference.marginals import Marginal, marginals, read_marginals, write_marginals
 from .models import BayesianModel
 from .spec import Spec
 from .tasks import Arrays, TaskData
@@ -134,7 +134,7 @@ def _fit(spec: Spec, data: TaskData, model: BayesianModel, guide: Any, monitor: 
     if folder is not None:
         posterior.save(folder / POSTERIOR)
         write_tensors(folder / PREDICTIONS, predictions)
-        write_tensors(folder / MARGINALS, as_tensors(run.marginals))
+        write_marginals(folder / MARGINALS, run.marginals)
         write_json(folder / METRICS, measured)  # last: a folder with metrics is a finished run
     return run
 

@@ -92,7 +92,7 @@ def shift_panels(comparison: Comparison, styles: Mapping[str, Style]) -> dict[st
                 made, (ax,) = figure(2.9, 2.1)
                 label, _, factor = MEASURES[metric]
                 shown = {m: [[factor * value for value in seed] for seed in seeds] for m, seeds in values.items()}
-                shift_curves(ax, shown, label, styles=styles, legend=False)
+                shift_curves(ax, shown, "", styles=styles, legend=False)  # the caption says it
                 panels.setdefault(kind, []).append(Panel(label, to_svg(made, f"{label} by severity of {kind}")))
     return panels
 
@@ -128,7 +128,9 @@ def marginal_panels(comparison: Comparison, styles: Mapping[str, Style]) -> dict
         results = comparison.of(method)
         if not all(_weighs_prior(result) for result in results):
             continue
-        names = [n for n in results[0].marginals if not n.endswith("bias") and all(n in r.marginals for r in results)]
+        sites = [name for name in results[0].marginals if all(name in result.marginals for result in results)]
+        owned = {name for name in sites for weight in sites if name.startswith(f"{weight}_")}  # hyper-sites
+        names = [name for name in sites if not name.endswith("bias") and name not in owned]
         last = len(names) - 1
         chosen = dict.fromkeys(names[round(i * last / (MOST_SITES - 1))] for i in range(MOST_SITES)) if names else {}
         for name in chosen:
@@ -139,8 +141,13 @@ def marginal_panels(comparison: Comparison, styles: Mapping[str, Style]) -> dict
             if not after.isfinite().all():
                 continue
             prior_posterior(ax, after, torch.cat(priors) if priors else None, color=styles[method]["color"], label="")
-            panels.setdefault(method, []).append(Panel(name, to_svg(made, f"{name} of {method}")))
+            panels.setdefault(method, []).append(Panel(breakable(name), to_svg(made, f"{name} of {method}")))
     return panels
+
+
+def breakable(name: str) -> str:
+    """A dotted name that a narrow page may break behind each dot."""
+    return name.replace(".", ".\u200b")
 
 
 def _weighs_prior(result: Result) -> bool:

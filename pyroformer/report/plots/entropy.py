@@ -27,8 +27,8 @@ def entropy_histograms(
             largest entropy there is.
         legend: Name the sets inside the axes, default True.
     """
-    values = {name: entropies.flatten().cpu().numpy() for name, entropies in outside.items()}
-    test = inside.flatten().cpu().numpy()
+    values = {name: entropies.flatten().double().cpu().numpy() for name, entropies in outside.items()}
+    test = inside.flatten().double().cpu().numpy()
     most = math.log(classes) if classes else max([float(test.max()), *(float(v.max()) for v in values.values()), 1e-9])
     edges = np.linspace(0, most, BINS + 1)
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from ...inference import metrics
@@ -50,14 +49,12 @@ def risk_coverage_curves(
         coverage = curves[0][0].cpu().numpy()
         risks = [np.interp(coverage, at.cpu().numpy(), risk.cpu().numpy()) for at, risk in curves]
         drawn = coverage >= LEAST
-        risk = np.mean(risks, axis=0)[drawn]
-        handles += ax.plot(coverage[drawn], risk, **styles[method], linewidth=1.6)  # type: ignore[arg-type]
+        risk = 100 * np.mean(risks, axis=0)[drawn]
+        handles += ax.plot(100 * coverage[drawn], risk, **styles[method], linewidth=1.6)  # type: ignore[arg-type]
         names.append(method)
         most = max(most, float(risk.max()))
-    tidy(ax, "coverage", "error rate")
-    ax.set(xlim=(0, 1), ylim=(0, 1.05 * most or 1.0))
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    tidy(ax, "coverage (%)", "error rate (%)")
+    ax.set(xlim=(0, 100), ylim=(0, 1.05 * most or 1.0))
     if legend:
         name_lines(ax, handles, names)
     return ax

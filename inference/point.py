@@ -24,6 +24,9 @@ class MAP(Optimizing):
         epochs, batch_size, learning_rate, optimizer, schedule, warmup, clip_norm: See `Optimizing`.
         validate_every, validation_samples, keep: See `Optimizing`.
         device, dtype: See `Driver`.
+
+    Raises:
+        SettingError: A setting is out of range.
     """
 
     prior_weight = 1.0
@@ -50,6 +53,9 @@ class ML(MAP):
         epochs, batch_size, learning_rate, optimizer, schedule, warmup, clip_norm: See `Optimizing`.
         validate_every, validation_samples, keep: See `Optimizing`.
         device, dtype: See `Driver`.
+
+    Raises:
+        SettingError: A setting is out of range.
     """
 
     prior_weight = 0.0

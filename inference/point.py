@@ -31,6 +31,10 @@ class MAP(Optimizing):
 
     prior_weight = 1.0
 
+    @property
+    def treatment(self) -> str:
+        return "point"
+
     def refusal(self, model: BayesianModel) -> str | None:
         if model.rows:
             return f"svi with a row family such as dirichlet_rows: {model.rows[0]} has no point estimate"

@@ -20,6 +20,16 @@ def defaults(cls: type) -> dict[str, Any]:
     return found
 
 
+def own_first(cls: type) -> list[str]:
+    """The names of the settings of a class, those first that it adds or changes itself."""
+
+    def depth(name: str) -> int:
+        owners = [i for i, base in enumerate(cls.__mro__) if name in vars(base).get("__annotations__", {})]
+        return min(owners, default=0)
+
+    return sorted(parameters(cls), key=depth)
+
+
 def settings_of(choice: Any, full: bool = True) -> dict[str, Any]:
     """The settings of a choice or of a `Recipe`: all of them, or those that differ from their default."""
     cls = choice.cls if isinstance(choice, Recipe) else type(choice)
@@ -27,7 +37,7 @@ def settings_of(choice: Any, full: bool = True) -> dict[str, Any]:
     standard = defaults(cls)
     return {
         name: given.get(name, default)
-        for name, default in standard.items()
+        for name, default in ((name, standard[name]) for name in own_first(cls))
         if full or describe(given.get(name, default)) != describe(default)
     }
 

@@ -13,7 +13,7 @@ from ..priors import PointEstimate, RowPrior
 from ..priors.globs import near_misses
 from ..spec import KEYS
 from .docstrings import Docstring, Equation, description, equations, read
-from .wording import defaults, in_words, short
+from .wording import defaults, in_words, own_first, short
 
 
 WIDTH = 76
@@ -71,9 +71,9 @@ class About:
         return equations(self.body)
 
     def __rich__(self) -> Any:
-        from .view import view
+        from .about_view import AboutView
 
-        return view(self)
+        return AboutView(self)
 
     def __str__(self) -> str:
         from .terminal import as_text
@@ -117,7 +117,7 @@ def _found(words: tuple[str, ...]) -> tuple[Kind, str]:
     if len(words) != 2:
         raise SpecError("show", asked or None, "a kind and a name, such as prior normal, or a name alone")
     if words[0] not in by_word:
-        raise SpecError("show", words[0], f"a kind among {', '.join(KINDS)}{near_misses(words[0], by_word)}")
+        raise SpecError("show", words[0], f"a kind among {', '.join(KINDS)}, study{near_misses(words[0], by_word)}")
     kind, name = by_word[words[0]], words[1]
     if name not in kind.classes():
         elsewhere = f"; {name} is a {owners[name][0]}" if name in owners else near_misses(name, kind.classes())
@@ -140,18 +140,8 @@ def settings(cls: type) -> tuple[Setting, ...]:
     hints, standard = hints_of(cls), defaults(cls)
     return tuple(
         Setting(name, type_name(hints.get(name, Any)), in_words(standard[name]), description(cls, name))
-        for name in _own_first(cls)
+        for name in own_first(cls)
     )
-
-
-def _own_first(cls: type) -> list[str]:
-    """The names of the settings, those first that the class adds or changes itself."""
-
-    def depth(name: str) -> int:
-        owners = [i for i, base in enumerate(cls.__mro__) if name in vars(base).get("__annotations__", {})]
-        return min(owners, default=0)
-
-    return sorted(defaults(cls), key=depth)
 
 
 def bases(kind: Kind, cls: type) -> tuple[Base, ...]:
@@ -178,7 +168,7 @@ def example(kind: Kind, cls: type, said: Docstring | None = None, most: int = 3)
     if said and said.example:
         return said.example + "\n"
     standard = defaults(cls)
-    named = [name for name in _own_first(cls) if standard[name] is not None][:most]
+    named = [name for name in own_first(cls) if standard[name] is not None][:most]
     name = next(each for each, found in kind.classes().items() if found is cls)
     parts = _placed(kind, cls, {name: {each: short(standard[each]) for each in named}} if named else name)
     lines = {key: f"{key}: {yamlfile.flow(parts[key])}\n" for key in KEYS if key in parts}

@@ -196,8 +196,8 @@ def _numerator(text: str) -> str:
 
 
 def _denominator(text: str) -> str:
-    head, bracket, _ = text.partition("(")
-    call = bracket and _SINGLE.fullmatch(head) and text.endswith(")") and not _splits(text, " +−/·")
+    head, bracket, rest = text.partition("(")
+    call = bracket and _SINGLE.fullmatch(head) and rest.find(")") == len(rest) - 1  # one pair of brackets, at the end
     return text if _SINGLE.fullmatch(text) or call else f"({text})"
 
 

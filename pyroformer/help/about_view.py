@@ -12,12 +12,9 @@ from rich.text import Text
 from .about import About, Setting
 from .docstrings import Equation
 from .latex import EM_SPACE
+from .terminal import WIDEST
 
-WIDEST = 110
-"""Columns at most: longer lines are hard to read."""
-
-
-class view:
+class AboutView:
     """A choice as text: what it is, its settings in a table, an example."""
 
     def __init__(self, about: About):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,9 +77,11 @@ def count_parameters(guide: Guide, *example: Any) -> ParameterCounts:
         example: Arguments for one run of the model, as at construction.
     """
     watch = _Watch(guide.sites)
-    with torch.enable_grad(), torch.random.fork_rng(devices=[]), as_evaluated(guide.model), poutine.block():
-        with watch, guide, Undrawn():
-            guide.model(*example)
+    quiet = (torch.random.fork_rng(devices=[]), as_evaluated(guide.model), poutine.block())
+    with torch.enable_grad(), ExitStack() as stack:
+        for context in (*quiet, watch, guide, Undrawn()):
+            stack.enter_context(context)
+        guide.model(*example)
     own, shared = dict.fromkeys(guide.sites, 0), []
     for family in guide.families:
         parameters = list(family.parameters())
@@ -87,12 +90,13 @@ def count_parameters(guide: Guide, *example: Any) -> ParameterCounts:
         for name in sites:
             for count, moved in zip(times, _moved(watch.seen[name], parameters), strict=True):
                 count += moved
-        alone, several = [count == 1 for count in times], [count > 1 for count in times]
+                own[name] += int(moved.sum())
+        several = [count > 1 for count in times]
         users: list[list[str]] = [[] for _ in parameters]
-        for name in sites:
+        for name in sites if any(bool(each.any()) for each in several) else ():
             for index, moved in enumerate(_moved(watch.seen[name], parameters)):
-                own[name] += int((moved & alone[index]).sum())
-                if (moved & several[index]).any():
+                if together := int((moved & several[index]).sum()):
+                    own[name] -= together
                     users[index].append(name)
         groups: dict[tuple[str, ...], int] = {}
         for index, count in enumerate(times):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from .. import yamlfile
 from ..choices import KINDS, Kind, SpecError, hints_of, kind_of, type_name
@@ -14,7 +13,6 @@ from ..priors.globs import near_misses
 from ..spec import KEYS
 from .docstrings import Docstring, Equation, description, equations, read
 from .wording import defaults, in_words, own_first, short
-
 
 WIDTH = 76
 """Of a line of YAML in an example: longer ones are written as a block."""
@@ -146,12 +144,12 @@ def settings(cls: type) -> tuple[Setting, ...]:
 
 def bases(kind: Kind, cls: type) -> tuple[Base, ...]:
     """The base classes that tell choices of a kind apart; the one base of a whole kind says nothing new."""
-    found = (base for base in cls.__mro__[1:] if issubclass(base, kind.bases) and (base,) != kind.bases)
-    said = {base: read(base) for base in found}
+    found: list[type] = [base for base in cls.__mro__[1:] if issubclass(base, kind.bases) and (base,) != kind.bases]
+    said = [(base, read(base)) for base in found]
     # what the root of a family of choices says after its first sentence is for those who write new ones
     return tuple(
         Base(base.__name__, doc.summary, equations(doc.body) if base in kind.bases else doc.body)
-        for base, doc in said.items()
+        for base, doc in said
         if doc.summary
     )
 
@@ -193,5 +191,3 @@ def _placed(kind: Kind, cls: type, choice: Any) -> dict[str, Any]:
                 if inner is not None and setting in defaults(owner) and issubclass(cls, inner.bases):
                     return {**spec, key: {name: {setting: choice}}}
     return spec
-
-

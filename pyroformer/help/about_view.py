@@ -14,6 +14,7 @@ from .docstrings import Equation
 from .latex import EM_SPACE
 from .terminal import WIDEST
 
+
 class AboutView:
     """A choice as text: what it is, its settings in a table, an example."""
 

@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 
 from ..choices import KINDS
 from .latex import prose, shown
@@ -50,6 +51,7 @@ class Docstring:
     example: str = ""
 
 
+@cache
 def read(cls: type) -> Docstring:
     """The docstring that a class has of its own; an empty one where it has none."""
     own = vars(cls).get("__doc__") or ""

@@ -18,7 +18,6 @@ from ..inference.posterior import store_as_it_was
 from ..models import BayesianModel, SampleSite, sample_sites
 from ..priors import RowPriorModule, choice_name
 from ..spec import KEYS, Spec
-from ..tasks import TaskData
 from .notes import notes
 from .wording import in_words, is_choice
 
@@ -205,8 +204,7 @@ def _points(model: BayesianModel) -> tuple[Point, ...]:
         if name not in model.sites:
             role = "row prior" if isinstance(owners[name.rpartition(".")[0]], RowPriorModule) else "weight"
             found.append(Point(name, role, tuple(value.shape), value.requires_grad))
-    for name, value in model.weight_priors.learned.items():
-        found.append(Point(name, "hyperparameter", tuple(value.shape), True))
+    found += [Point(name, "hyperparameter", tuple(v.shape), True) for name, v in model.weight_priors.learned.items()]
     for name, value in model.likelihood.named_parameters():
         found.append(Point(f"likelihood.{name}", "likelihood", tuple(value.shape), value.requires_grad))
     return tuple(found)

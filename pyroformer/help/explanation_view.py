@@ -35,11 +35,12 @@ class Section:
     second: str = ""
 
     def heading(self, width: int) -> Text:
-        """In one line, or in two where it does not fit."""
-        said = f"{self.first}  {self.second}".rstrip()
-        if len(self.role) + len(said) + 4 > width:
-            said = f"{self.first}\n    {self.second}"
-        return Text.assemble("  ", (self.role, "bold"), "  ", (said, "green"))
+        """In one line, or in two or three where it does not fit."""
+        said = f"  {self.first}  {self.second}".rstrip()
+        if len(self.role) + len(said) + 2 > width:
+            start = "  " if len(self.role) + len(self.first) + 4 <= width else "\n    "
+            said = f"{start}{self.first}\n    {self.second}".rstrip()
+        return Text.assemble("  ", (self.role, "bold"), (said, "green"))
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class ExplanationView:
     def _spec(self) -> Table:
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(style="bold", no_wrap=True)
-        table.add_column()
+        table.add_column(overflow="fold")
         for key, words in self.explanation.parts.items():
             table.add_row(key, _map(words) if isinstance(words, dict) else Text(words))
             if key == "task":
@@ -131,8 +132,8 @@ def _heading(title: str) -> Iterator[Text]:
 
 def _map(words: dict[str, str]) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="green", no_wrap=True)
-    table.add_column()
+    table.add_column(style="green", overflow="fold")
+    table.add_column(overflow="fold")
     for glob, choice in words.items():
         table.add_row(Text(f'"{glob}"'), Text(choice))
     return table
@@ -140,9 +141,12 @@ def _map(words: dict[str, str]) -> Table:
 
 def _sets(sets: dict[str, int]) -> Iterator[str]:
     """Sizes of sets; the five severities of a corruption in one."""
-    for (kind, size), found in groupby(sets.items(), key=lambda item: (re.sub(r"-\d$", "", item[0]), item[1])):
+    for (_, size), found in groupby(sets.items(), key=lambda item: (re.sub(r"-\d$", "", item[0]), item[1])):
         names = [name for name, _ in found]
-        yield f"{kind if len(names) == 1 else f'{names[0]} to {names[-1]}'} {size:,}" + (" each" if len(names) > 1 else "")
+        if len(names) == 1:
+            yield f"{names[0]} {size:,}"
+        else:
+            yield f"{names[0]} to {names[-1]} {size:,} each"
 
 
 def _shape(shape: tuple[int, ...]) -> str:
@@ -177,7 +181,7 @@ def _point_lines(found: Explanation) -> Iterator[Line]:
 
 
 def _laid_out(lines: list[Line], width: int) -> Iterator[Text]:
-    """Lines under the headings of their sections, with columns that hold for all; a long name gets a line of its own."""
+    """Lines under the headings of their sections, in columns that hold for all; a long name has a line of its own."""
     shapes = max(len("shape"), *(len(line.shape) for line in lines))
     counts = max(len(line.parameters) for line in lines)
     counts = max(counts, len("parameters")) if counts else 0

@@ -8,15 +8,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from itertools import pairwise
 
-GREEK = {
-    **dict(zip("alpha beta gamma delta epsilon zeta eta theta iota kappa".split(), "αβγδεζηθικ", strict=True)),
-    **dict(zip("lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega".split(), "λμνξπρστυφχψω", strict=True)),
-    **dict(zip("Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split(), "ΓΔΘΛΞΠΣΥΦΨΩ", strict=True)),
-    "varepsilon": "ε",
-    "vartheta": "ϑ",
-    "varphi": "φ",
-}
+GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "zeta": "ζ", "eta": "η", "theta": "θ"}
+GREEK |= {"iota": "ι", "kappa": "κ", "lambda": "λ", "mu": "μ", "nu": "ν", "xi": "ξ", "pi": "π", "rho": "ρ"}
+GREEK |= {"sigma": "σ", "tau": "τ", "upsilon": "υ", "phi": "φ", "chi": "χ", "psi": "ψ", "omega": "ω"}
+GREEK |= {"Gamma": "Γ", "Delta": "Δ", "Theta": "Θ", "Lambda": "Λ", "Xi": "Ξ", "Pi": "Π", "Sigma": "Σ"}
+GREEK |= {"Upsilon": "Υ", "Phi": "Φ", "Psi": "Ψ", "Omega": "Ω", "varepsilon": "ε", "vartheta": "ϑ", "varphi": "φ"}
 SYMBOLS = {**GREEK, "infty": "∞", "ell": "ℓ", "nabla": "∇", "partial": "∂", "top": "⊤", "dots": "…", "ldots": "…"}
 SYMBOLS |= {"cdots": "…", "star": "*", "ast": "*", "prime": "′"}
 RELATIONS = {"sim": "∼", "propto": "∝", "in": "∈", "cup": "∪", "cap": "∩", "le": "≤", "leq": "≤", "ge": "≥", "geq": "≥"}
@@ -24,14 +22,17 @@ RELATIONS |= {"ne": "≠", "neq": "≠", "approx": "≈", "equiv": "≡", "ll": 
 RELATIONS |= {"rightarrow": "→", "leftarrow": "←", "mapsto": "↦", "cdot": "·", "times": "×", "pm": "±", "odot": "⊙"}
 RELATIONS |= {"otimes": "⊗", "circ": "∘", "subset": "⊂", "Vert": "‖", "lVert": "‖", "rVert": "‖", "colon": ":"}
 BIG = {"sum": "∑", "prod": "∏", "int": "∫"}
-FUNCTIONS = set("sin cos tan tanh exp log ln min max arg det inf sup lim Pr".split())
+FUNCTIONS = {"sin", "cos", "tan", "tanh", "exp", "log", "ln", "min", "max", "arg", "det", "inf", "sup", "lim", "Pr"}
 FONTS = {"mathrm", "mathcal", "mathbf", "mathbb", "mathsf", "text", "textrm", "operatorname", "boldsymbol"}
 ACCENTS = {"hat": "\u0302", "bar": "\u0304", "tilde": "\u0303", "dot": "\u0307"}
 SPACES = {",": " ", ":": " ", ";": " ", " ": " ", "!": "", "quad": "\u2003", "qquad": "\u2003"}
-SIZES = set("big Big bigg Bigg bigl bigr Bigl Bigr textstyle displaystyle".split())
+SIZES = {"big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "textstyle", "displaystyle"}
 ESCAPED = {"_": "_", "%": "%", "&": "&", "#": "#", "{": "{", "}": "}", "|": "‖"}
 SUPER = str.maketrans("0123456789+−⊤", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ᵀ")
 SUB = str.maketrans("0123456789+−aehijklmnoprstuvx", "₀₁₂₃₄₅₆₇₈₉₊₋ₐₑₕᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓ")
+
+APART = {("function", "factor"), ("function", "function"), ("factor", "function"), ("factor", "big")}
+"""Neighbours with a space between them."""
 
 EM_SPACE = "\u2003"
 """Stands between formulas that were written side by side, so that a view may break the line there."""
@@ -167,16 +168,14 @@ class _Reader:
 def _joined(pieces: list[_Piece]) -> str:
     """Pieces side by side; a fraction is kept apart from its neighbours, and a function from its argument."""
     solid = [piece for piece in pieces if piece.kind != "space"]
-    for here, after in zip(solid, solid[1:], strict=False):
-        if here.kind == "function" and after.kind == "fraction":
+    for here, after in pairwise(solid):
+        both = (here.kind, after.kind)
+        if both == ("function", "fraction"):
             here.text, after.text, after.kind = f"{here.text}(", f"{after.text})", "close"
-        elif here.kind == "function" and after.kind in ("factor", "function"):
+        elif here.kind == "big" or both in APART:
             here.text += " "
-        elif here.kind == "big" or (here.kind == "factor" and after.kind in ("function", "big")):
-            here.text += " "
-        elif "fraction" in (here.kind, after.kind) and "operator" not in (here.kind, after.kind):
-            if here.kind != "open" and after.kind != "close":
-                here.text += " · "
+        elif "fraction" in both and "operator" not in both and here.kind != "open" and after.kind != "close":
+            here.text += " · "
     text = "".join(piece.text for piece in pieces)
     return re.sub(r" *· +· *| +· *", " · ", text)
 

@@ -146,7 +146,7 @@ def _sets(sets: dict[str, int]) -> Iterator[str]:
         if len(names) == 1:
             yield f"{names[0]} {size:,}"
         else:
-            yield f"{names[0]} to {names[-1]} {size:,} each"
+            yield f"{names[0]} to {names[-1]} ({size:,} each)"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -202,6 +202,13 @@ def test_blocks_that_are_alike_are_one_line():
     assert apart.count("mlp.up.weight") == 2
 
 
+def test_severities_of_a_corruption_are_told_together():
+    task = {"digits": {"train": 40, "validation": 10, "shifts": ["noise", "blur"], "shift_examples": 8}}
+    found = explain(toy(task=task))
+    assert found.sets["noise-1"] == found.sets["blur-5"] == 8
+    assert "noisy 1,747, noise-1 to noise-5 (8 each), blur-1 to blur-5 (8 each)" in " ".join(str(found).split())
+
+
 def test_it_is_plain_data_and_changes_nothing():
     spec = toy(prior=ROWS)
     before = torch.get_rng_state()

@@ -68,6 +68,9 @@ class Arrays(Task):
     Raises:
         SettingError: There is no such file, or a setting is out of range or has no meaning for the file.
         DataError: The arrays do not fit together, are empty, or hold NaN or infinity.
+
+    Example:
+        task: {arrays: {file: my.csv, target: price}}
     """
 
     file: str | None = None

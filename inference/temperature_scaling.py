@@ -23,7 +23,7 @@ class TemperatureScaling(Calibration):
     r"""One temperature for the logits of all draws, fitted by the validation NLL of their averaged probabilities.
 
     .. math:: p(y \mid x) = \tfrac1S \sum_s \mathrm{softmax}\big(f_{w_s}(x) / T\big)_y, \qquad
-              \hat T = \arg\min_T -\sum_n \log p(y_n \mid x_n)
+              T = \arg\min_t -\sum_n \log p_t(y_n \mid x_n)
 
     Above 1 it makes predictions less sure, below 1 surer. With one draw it leaves the most probable class as it is.
     It is no temperature of a posterior: the draws stay the same.

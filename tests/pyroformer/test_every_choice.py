@@ -119,6 +119,8 @@ def spec_with(kind, name, files):
     if kind == "likelihood":
         task = {"toy_regression": {"likelihood": name}} if name == "gaussian" else "digits"
         return {**spec, "task": task}
+    if kind == "calibration":
+        return {**spec, "task": "digits", kind: name}
     return {**spec, kind: name} if kind in KEYS else spec
 
 

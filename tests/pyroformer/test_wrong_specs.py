@@ -8,7 +8,7 @@ import pytest
 
 NO_CHOICE = [
     # assignment, path, value, accepted, near miss
-    ("taks=digits", "taks", "digits", "the keys task, model, prior, guide, driver, seed", "task"),
+    ("taks=digits", "taks", "digits", "the keys task, model, prior, guide, driver, calibration, seed", "task"),
     ("task=digit", "task", "digit", "a task among", "digits"),
     ("task=null", "task", "null", "a task among", None),
     ("model=tranformer", "model", "tranformer", "a model among", "transformer"),

@@ -65,7 +65,13 @@ def reading(comparison: Comparison) -> list[str]:
         return sentences
     if len(comparison.methods) == 1:
         return [*sentences, *_alone(comparison.methods[0], found)]
-    return [*sentences, *_test(found), *_mixtures(comparison), *_elsewhere(comparison, found)]
+    return [
+        *sentences,
+        *_test(found),
+        *_calibrated(comparison),
+        *_mixtures(comparison),
+        *_elsewhere(comparison, found),
+    ]
 
 
 def _runs(comparison: Comparison, found: Mapping[tuple[str, str], Found]) -> Iterator[str]:
@@ -121,6 +127,19 @@ def _coverage(column: Found, what: str) -> Iterator[str]:
     text = f"Intervals that should hold 90 % of the {what} come closest for {column.leader}."
     narrow = column.short_of(column.column.ideal)
     yield f"{text} They are too narrow for {column.named(narrow)}." if narrow else text
+
+
+def _calibrated(comparison: Comparison) -> Iterator[str]:
+    """What post-hoc calibration changed on the test set."""
+    for method in comparison.methods:
+        parts = []
+        for metric, name in (("nll", "NLL"), ("ece", "ECE")):
+            before, after = (comparison.summary(method, TEST, key) for key in (f"{metric}_uncalibrated", metric))
+            if before is not None and after is not None:
+                factor, unit = (100, " %") if metric == "ece" else (1, " nats")
+                parts.append(f"{name} from {factor * before[0]:.3g} to {factor * after[0]:.3g}{unit}")
+        if parts:
+            yield f"Calibration after the fit took the test {' and its '.join(parts)} for “{method}”."
 
 
 def _mixtures(comparison: Comparison) -> Iterator[str]:

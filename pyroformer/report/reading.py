@@ -131,13 +131,15 @@ def _coverage(column: Found, what: str) -> Iterator[str]:
 
 def _calibrated(comparison: Comparison) -> Iterator[str]:
     """What post-hoc calibration changed on the test set."""
+    measures = (("nll", "NLL", 1, " nats"), ("ece", "ECE", 100, " %"))
+    columns = {key: Column(TEST, key, "", 0.0) for metric, *_ in measures for key in (metric, f"{metric}_uncalibrated")}
+    found = {key: cells(comparison, column) for key, column in columns.items()}
     for method in comparison.methods:
-        parts = []
-        for metric, name in (("nll", "NLL"), ("ece", "ECE")):
-            before, after = (comparison.summary(method, TEST, key) for key in (f"{metric}_uncalibrated", metric))
-            if before is not None and after is not None:
-                factor, unit = (100, " %") if metric == "ece" else (1, " nats")
-                parts.append(f"{name} from {factor * before[0]:.3g} to {factor * after[0]:.3g}{unit}")
+        parts = [
+            f"{name} from {factor * before.mean:.3g} to {factor * after.mean:.3g}{unit}"
+            for metric, name, factor, unit in measures
+            if (before := found[f"{metric}_uncalibrated"].get(method)) and (after := found[metric].get(method))
+        ]
         if parts:
             yield f"Calibration after the fit took the test {' and its '.join(parts)} for “{method}”."
 

@@ -66,11 +66,12 @@ class Command:
             raise SystemExit(f"the command failed: {folder.with_suffix('.log').read_text()}")
 
 
-def records(folder: Path) -> int:
-    """How far a run, or all cells of a study, have come."""
+def records(folder: Path, since: float) -> int:
+    """How far a run, or all cells of a study, have come; histories that a killed process left do not count."""
     count = 0
-    for path in folder.rglob("history.jsonl"):
-        count += path.read_bytes().count(b"\n")
+    for path in (folder / "history.jsonl", *folder.glob("runs/*/*/history.jsonl")):
+        if path.exists() and (path.with_name("metrics.json").exists() or path.stat().st_mtime >= since):
+            count += path.read_bytes().count(b"\n")
     return count
 
 
@@ -82,11 +83,11 @@ def there(folder: Path) -> list[str]:
 
 def undisturbed(command: Command, folder: Path) -> list[tuple[float, int]]:
     """Run once: the seconds at which the history grew, with its records, from the start to the end."""
-    began, grown = time.monotonic(), [(0.0, 0)]
+    began, since, grown = time.monotonic(), time.time(), [(0.0, 0)]
     running = command.start(folder)
     while running.poll() is None:
         time.sleep(0.01)
-        count = records(folder)
+        count = records(folder, since)
         if count > grown[-1][1]:
             grown.append((time.monotonic() - began, count))
     command.end(running, folder)
@@ -112,9 +113,9 @@ def strike(command: Command, folder: Path, kill: Kill, grown: list[tuple[float, 
     if kill.phase != "start":
         reached, wanted = max(point for point in grown[:-1] if point[0] <= kill.planned)
         delay = kill.planned - reached
-    began = time.monotonic()
+    began, since = time.monotonic(), time.time()
     running = command.start(folder)
-    while running.poll() is None and records(folder) < wanted:
+    while running.poll() is None and records(folder, since) < wanted:
         time.sleep(0.002)
     try:
         running.wait(delay)
@@ -123,7 +124,7 @@ def strike(command: Command, folder: Path, kill: Kill, grown: list[tuple[float, 
     if running.wait() != -signal.SIGKILL:
         command.end(running, folder)
         return False
-    kill.seconds, kill.records, kill.there = time.monotonic() - began, records(folder), there(folder)
+    kill.seconds, kill.records, kill.there = time.monotonic() - began, records(folder, 0), there(folder)
     return True
 
 

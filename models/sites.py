@@ -98,7 +98,7 @@ def assign_priors(
         lone = next(iter(of_rows.values()))
         hint = f"{{'*.rows': {choice_name(type(lone))}, '*': learned}}"
         raise SettingError("", choice_name(type(lone)), f"a prior over the weights as well, such as {hint}")
-    found_rows = assign({**of_rows, "*": None}, rows, kind="attention layer's rows") if of_rows else {}
+    found_rows = assign({**of_rows, "*": None}, rows, kind="layer's attention rows") if of_rows else {}
     return (
         assign(of_weights, weights, kind="weight"),
         {name: p for name, p in found_rows.items() if p is not None},

@@ -221,13 +221,16 @@ def _stored(spec: Spec, folder: Path) -> dict[str, Any]:
 
 
 def finished(folder: Path, spec: Spec) -> bool:
-    """Whether a folder holds a finished run of this spec."""
-    return (
+    """Whether a folder holds a finished run of this spec; a state that a kill at its very end left there is removed."""
+    found = (
         (folder / METRICS).is_file()
         and (folder / SPEC).is_file()
         and not difference(yamlfile.read(folder / SPEC), _stored(spec, folder))
         and _same_arrays(folder, spec)
     )
+    if found:
+        Checkpoint(folder / CHECKPOINT).clear()
+    return found
 
 
 def _same_arrays(folder: Path, spec: Spec) -> bool:

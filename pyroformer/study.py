@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -266,10 +267,8 @@ def _run(
     failures: dict[tuple[str, int], str] = {}
     jobs = min(jobs, max(len(waiting), 1))
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
-    bar = Progress(
-        *columns, TextColumn("{task.fields[text]}", markup=False), console=Console(stderr=True), disable=not progress
-    )
-    with bar:
+    bar = Progress(*columns, TextColumn("{task.fields[text]}", markup=False), console=Console(stderr=True))
+    with bar if progress else nullcontext():
         task = bar.add_task("cells", total=total, completed=total - len(waiting), text="")
         for (method, seed), why in Parallel(n_jobs=jobs, return_as="generator_unordered")(
             delayed(one)(c) for c in waiting

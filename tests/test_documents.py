@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+import typer
 
 from pyroformer import priors, yamlfile
-from pyroformer.choices import PRIORS, build
+from pyroformer.choices import KINDS, PRIORS, build
+from pyroformer.cli import app
 from pyroformer.spec import Spec
+from pyroformer.study import builtin
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,6 +48,48 @@ def test_the_spec_of_the_readme_is_accepted():
     assert spec.prior["*.rows"].concentration == 2
     data = spec.task.load()
     spec.build_guide(spec.build_model(data), data)
+
+
+DOCUMENTS = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+def commands(document: str, program: str) -> list[list[str]]:
+    """The arguments of each call of a program, in blocks of commands and between backticks."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+    lines = [*"\n".join(blocks(document, "sh")).splitlines(), *spans]
+    found = (re.fullmatch(rf"(?:\S*/)?{program} (.+)", line.strip()) for line in lines)
+    return [shlex.split(match[1], comments=True) for match in found if match]
+
+
+def parsed(arguments: list[str]) -> str:
+    """The name of the command that the command line takes arguments for; an error when it does not take them."""
+    group = typer.main.get_command(app)
+    name, command, rest = group.resolve_command(group.make_context("pyroformer", list(arguments)), list(arguments))
+    command.make_context(name, rest)
+    return name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_commands_of_a_document_exist(document):
+    for arguments in commands(document, "pyroformer"):
+        if parsed(arguments) == "compare" and not arguments[1].endswith(".yaml"):
+            assert arguments[1] in builtin()
+        if arguments[0] == "list":
+            assert all(kind in ("studies", *(f"{name}s" for name in KINDS)) for kind in arguments[1:])
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    assert {target for target, *_ in commands(document, "make")} <= set(targets)
+    for arguments in commands(document, "pip"):
+        assert all((ROOT / path).is_file() for option, path in pairwise(arguments) if option == "-c")
+
+
+def test_commands_are_found_and_wrong_ones_told():
+    found = commands("README.md", "pyroformer")
+    assert {arguments[0] for arguments in found} == {"run", "compare", "list"}
+    assert len(found) >= 4 and ["demo"] in commands("README.md", "make")
+    for wrong in (["runn", "spec.yaml"], ["run", "spec.yaml"], ["run", "s.yaml", "--out", "o", "--sed", "1"]):
+        with pytest.raises(Exception, match=r"runn|--out|--sed|out"):
+            parsed(wrong)
 
 
 def test_the_folders_of_the_readme_exist():

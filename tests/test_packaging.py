@@ -16,13 +16,14 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import pyroformer
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("priors", "models", "guides", "inference")
 LINKS = {f"pyroformer/{room}" for room in ROOMS}
-NOT_SOURCE = {".git", ".venv", "build", "dist", "runs", "__pycache__"}
+NOT_SOURCE = {".git", ".venv", ".venv-lowest", "build", "dist", "runs", "__pycache__"}
 
 
 def source_files(root: Path) -> list[str]:
@@ -173,7 +174,8 @@ def test_the_sdist_holds_what_the_wheel_and_the_tests_need(files, tmp_path):
         held = {member.name.partition("/")[2] for member in tar.getmembers() if member.isfile()}
         tar.extractall(tmp_path, filter="data")
     unpacked = tmp_path / archive.name.removesuffix(".tar.gz")
-    beside = {"pyproject.toml", "constraints.txt", "environment.yml", "Makefile", "LICENSE", "CITATION.cff"}
+    beside = {"pyproject.toml", "environment.yml", "Makefile", "LICENSE", "CITATION.cff"}
+    beside |= {"constraints.txt", "constraints-lowest.txt"}
     wanted = {name for name in files if name.startswith("tests/")} | beside
     assert wanted - held == set()
     assert to_install(files) - to_install(held) == set()
@@ -252,6 +254,36 @@ def test_constraints_pin_what_pyproject_asks_for():
     local = ["torch==2.13.0+cpu" if line.startswith("torch==") else line for line in lines]
     assert constraint_faults(local, core, optional) == ["torch==2.13.0+cpu is not an exact public version"]
     assert constraint_faults([*lines, "leftpad==1.0"], core, optional) == ["leftpad is no direct dependency"]
+
+
+def lowest_faults(pins: Iterable[str], core: Iterable[str], extras: Iterable[str]) -> list[str]:
+    """Every core dependency is pinned to the lower bound of its range, and so is what is pinned of the extras."""
+    pinned, wanted = requirements(pins), {**requirements(extras), **requirements(core)}
+    found = [f"{name} is not pinned" for name in sorted(set(requirements(core)) - set(pinned))]
+    for name in sorted(set(pinned) & set(wanted)):
+        (bound,) = (s.version for s in wanted[name].specifier if s.operator == ">=")
+        (pin,) = pinned[name].specifier
+        if pin.operator != "==" or Version(pin.version) != Version(bound):
+            found.append(f"{pinned[name]} is not the lower bound {bound}")
+    return found
+
+
+def test_the_oldest_versions_are_the_lower_bounds():
+    lines = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
+    core, extras = project()["dependencies"], project()["optional-dependencies"]
+    (torch,) = (line for line in lines if line.startswith("torch=="))
+    (bound,) = (line for line in core if line.startswith("torch>="))
+    assert lowest_faults(lines, core, extras["dev"]) == [f"{torch} is not the lower bound {bound[len('torch>=') :]}"]
+    assert torch in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert f"#   {bound[len('torch>=') :]}  torch." in "\n".join(lines), "the bound of torch has its reason"
+    beside = set(requirements(lines)) - set(requirements([*core, *extras["dev"]]))
+    assert beside == {"click"}  # no dependency of ours, but of one that does not say how new a one it takes
+
+    without = [line for line in [*lines, bound.replace(">=", "==")] if line != torch]
+    assert lowest_faults(without, core, extras["dev"]) == []
+    raised = [line.replace("numpy>=", "numpy>=2.") for line in core]
+    assert len(lowest_faults(without, raised, extras["dev"])) == 1
+    assert lowest_faults([line for line in without if "numpy" not in line], core, []) == ["numpy is not pinned"]
 
 
 def test_one_version():

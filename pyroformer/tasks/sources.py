@@ -162,7 +162,8 @@ class DownloadBar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.progress.stop()
+        if not self.progress.disable:  # before rich 14.3, one that is disabled prints an empty line
+            self.progress.stop()
 
     def update(self, size: int) -> None:
         """So many more bytes have come; the bar shows from the first on, and not for a connection that fails."""

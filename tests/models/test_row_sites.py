@@ -124,9 +124,9 @@ def test_a_row_prior_alone_is_refused(build, prior):
 
 
 def test_a_row_pattern_must_match_rows(build):
-    with pytest.raises(SettingError, match=r"'block\.\*\.rows': .*attention layer's rows .*did you mean blocks\."):
+    with pytest.raises(SettingError, match=r"'block\.\*\.rows': .*layer's attention rows .*did you mean blocks\."):
         BayesianModel(build(Series(5, 2)), {"block.*.rows": FlatRows(), "*": Normal()})
-    with pytest.raises(SettingError, match="no attention layer's rows here"):
+    with pytest.raises(SettingError, match="no layer's attention rows here"):
         BayesianModel(torch.nn.Linear(3, 2), {"*.rows": FlatRows(), "*": Normal()})
 
 

@@ -1,17 +1,13 @@
-"""Malformed inputs, and what is said of each: the file, what it holds, and what was expected.
+"""More malformed inputs, and what is said of each; `test_mistakes` has the most frequent ones.
 
-A table of cases: a file's content, and the whole message with the file's path replaced by FILE. No malformed input gets
-as far as a folder for the run.
+A table of cases: a file's content, and the whole message with the file's path replaced by FILE.
 """
 
 import gzip
-import io
-import zlib
 
 import numpy as np
 import pytest
 
-from pyroformer import Spec, Task, fit
 from pyroformer.inference import DataError
 from pyroformer.tasks import Arrays, Mnist
 from pyroformer.tasks.idx import idx_bytes, read_idx
@@ -19,48 +15,24 @@ from pyroformer.tasks.idx import idx_bytes, read_idx
 ARRAY = np.arange(12, dtype=np.uint8).reshape(3, 4)
 GOOD = idx_bytes(ARRAY)
 WHOLE = gzip.compress(GOOD, mtime=0)
-LONG = gzip.compress(idx_bytes(np.random.default_rng(0).integers(0, 256, 5000, dtype=np.uint8)), mtime=0)
 
 IDX = {
-    "an empty file": (b"", "FILE is empty: expected an IDX file"),
     "a text": (b"5,3,1\n", "FILE starts with 35 2c 33 2c: expected an IDX file (00 00) or gzip (1f 8b)"),
-    "a page of the web": (b"<html>", "FILE starts with 3c 68 74 6d: expected an IDX file (00 00) or gzip (1f 8b)"),
     "half a magic number": (GOOD[:3], "FILE holds 3 bytes: expected the 4 of an IDX file's magic number, and more"),
     "a wrong magic number in gzip": (
         gzip.compress(b"\1\2" + GOOD[2:]),
         "FILE holds the magic number 01 02 08 02: expected 00 00, a data type and a dimension",
     ),
-    "an unknown data type": (
-        b"\0\0\x0a\2" + GOOD[4:],
-        "FILE has the data type 0a: expected one of 08, 09, 0b, 0c, 0d, 0e",
-    ),
     "no dimension": (b"\0\0\x08\0" + GOOD[4:], "FILE has 0 dimensions: expected 1 to 8"),
-    "half a header": (GOOD[:9], "FILE ends in the middle of its header: expected the sizes of 2 dimensions"),
     "a size of 0": (
         GOOD[:4] + bytes(4) + GOOD[8:],
         "FILE says that its shape is (0, 4): expected 1 to 1073741824 bytes, got 0",
     ),
-    "a size of billions": (
-        GOOD[:4] + b"\xff" * 8,
-        "FILE says that its shape is (4294967295, 4294967295): expected 1 to 1073741824 bytes, "
-        "got 18446744065119617025",
-    ),
-    "too few values": (GOOD[:-1], "FILE holds only 11 bytes of values: expected 12, for its shape (3, 4)"),
-    "trailing bytes": (GOOD + b"\0", "FILE holds more bytes of values: expected 12, for its shape (3, 4)"),
     "trailing bytes in gzip": (
         gzip.compress(GOOD + b"more"),
         "FILE holds more bytes of values: expected 12, for its shape (3, 4)",
     ),
-    "gzip cut off": (LONG[:2000], "FILE ends in the middle of its gzip data: expected a whole file"),
     "gzip without its checksum": (WHOLE[:-8], "FILE ends in the middle of its gzip data: expected a whole file"),
-    "gzip with a bad checksum": (
-        WHOLE[:-8] + bytes(4) + WHOLE[-4:],
-        f"FILE is damaged gzip data (CRC check failed 0x0 != {zlib.crc32(GOOD):#x}): expected a whole file",
-    ),
-    "gzip and then something else": (
-        WHOLE + b"something",
-        "FILE is damaged gzip data (Not a gzipped file (b'so')): expected a whole file",
-    ),
 }
 
 
@@ -89,37 +61,20 @@ IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
 FOUR = f"{IMAGES}, {LABELS}, t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz"
 BYTES = np.zeros(60, np.uint8)
 MNIST = {
-    # the file that is changed, its content (None for no file, a text for a folder), the message
-    "labels in the place of images": (
-        IMAGES,
-        idx(BYTES),
-        f"FOLDER/{IMAGES} holds uint8 [60]: expected images, uint8 [N, 28, 28]",
-    ),
+    # the file that is changed, its content (None for a folder), the message
     "images in the place of labels": (
         LABELS,
         idx(np.zeros((60, 28, 28), np.uint8)),
         f"FOLDER/{LABELS} holds uint8 [60, 28, 28]: expected labels, uint8 [N]",
-    ),
-    "images of another size": (
-        IMAGES,
-        idx(np.zeros((60, 32, 32), np.uint8)),
-        f"FOLDER/{IMAGES} holds uint8 [60, 32, 32]: expected images, uint8 [N, 28, 28]",
     ),
     "labels of another type": (
         LABELS,
         idx(BYTES.astype(np.int32)),
         f"FOLDER/{LABELS} holds int32 [60]: expected labels, uint8 [N]",
     ),
-    "a label too few": (
-        LABELS,
-        idx(BYTES[1:]),
-        f"FOLDER/{IMAGES} holds 60 images and FOLDER/{LABELS} 59 labels: expected as many",
-    ),
-    "an eleventh class": (LABELS, idx(BYTES + 10), f"FOLDER/{LABELS} holds the label 10: expected 0 to 9"),
-    "one file of four missing": (LABELS, None, f"FOLDER (task.mnist.path) has no {LABELS}: expected {FOUR}"),
     "a folder in the place of a file": (
         LABELS,
-        "folder",
+        None,
         f"FOLDER/{LABELS} is a folder: expected the file {LABELS}",
     ),
 }
@@ -130,10 +85,7 @@ def test_mnist_files(refused, toy, four_files, tmp_path, nowhere, name):
     changed, content, said = MNIST[name]
     folder = four_files(tmp_path / "mnist")
     (folder / changed).unlink()
-    if content == "folder":
-        (folder / changed).mkdir()
-    elif content is not None:
-        (folder / changed).write_bytes(content)
+    (folder / changed).mkdir() if content is None else (folder / changed).write_bytes(content)
     settings = [f"task.mnist.{setting}" for setting in (f"path={folder}", "train=40", "validation=20")]
     assert refused(toy, *settings).replace(str(folder), "FOLDER") == said
 
@@ -146,16 +98,9 @@ def test_less_of_mnist_than_is_asked_for(four_files, tmp_path, nowhere):
 
 EXPECTED = "expected a CSV file: rows of numbers and one column to predict, separated by commas, semicolons or tabs"
 CSV = {
-    "an empty file": ("", f"FILE is empty: {EXPECTED}"),
     "nothing but blank lines": ("\n \n\r\n", f"FILE is empty: {EXPECTED}"),
-    "a header alone": ("a,b,y\n", f"FILE has a header and no rows: {EXPECTED}"),
     "one column": ("a\n1\n2\n", f"FILE has one column: {EXPECTED}"),
-    "another encoding": ("größe,y\n1,2\n".encode("latin-1"), f"FILE is not UTF-8 (byte 2): {EXPECTED}"),
     "text of two bytes a letter": ("a,y\n1,2\n".encode("utf-16"), f"FILE is not UTF-8 (byte 0): {EXPECTED}"),
-    "a missing cell": (
-        "a,b,y\n1,2,p\n3,,q\n",
-        "FILE: line 3, column 2 (b) is missing (''): expected a value in every cell",
-    ),
     "a missing cell without a header": (
         "1,2,p\n3,,q\n",
         "FILE: line 2, column 2 is missing (''): expected a value in every cell",
@@ -176,23 +121,14 @@ CSV = {
         "a,y\n1,p\n2,\n",
         "FILE: line 3, column 2 (y) is missing (''): expected a value in every cell",
     ),
-    "a word among numbers": (
-        "a,y\n1,p\ntwo,q\n",
-        "FILE: line 3, column 1 (a) holds 'two': expected a number such as 1.5",
-    ),
     "infinity": ("a,y\n1,p\ninf,q\n", "FILE: line 3, column 1 (a) holds 'inf': expected a number such as 1.5"),
-    "decimal commas": ("a;y\n1,5;p\n2;q\n", "FILE: line 2, column 1 (a) holds '1,5': expected a number such as 1.5"),
     "a number too large": (
         "a,y\n1,p\n1e300,q\n2,p\n3,q\n4,p\n",
         "FILE: line 3, column 1 (a) holds '1e300': expected at most 3.4e+38",
     ),
-    "a row too short": ("a,b,y\n1,2,p\n3,q\n", "FILE: line 3 has 2 cells: expected 3, as line 1 has"),
     "a row too long": ("1,2,p\n3,4,q,5\n", "FILE: line 2 has 4 cells: expected 3, as line 1 has"),
-    "a name twice": ("a,a,y\n1,2,p\n", "FILE: line 1: the name a stands twice: expected each column once"),
     "a column without a name": ("a,,y\n1,2,p\n", "FILE: line 1: column 2 has no name: expected one in the header"),
-    "a quote that never ends": ('a,y\n"1,p\n2,q\n', f"FILE: line 2: unexpected end of data: {EXPECTED}"),
     "text after a quote": ('a,y\n"1"2,p\n', f"FILE: line 2: ',' expected after '\"': {EXPECTED}"),
-    "one class only": ("a,y\n1,p\n2,p\n", "FILE: the target y holds one class, p: expected at least two"),
     "words that are all different": (
         "a,y\n" + "".join(f"1,w{i}\n" for i in range(101)),
         "FILE: the target y holds 101 classes: expected at most 100",
@@ -230,64 +166,6 @@ def test_a_test_file_with_other_columns(tmp_path):
             Arrays(file=str(tmp_path / "a.csv"), test_file=str(tmp_path / "b.csv")).load()
         expected = f"has the columns {columns}: expected those of {tmp_path / 'a.csv'}, a, b, y"
         assert str(error.value) == f"{tmp_path / 'b.csv'} {expected}"
-
-
-def npz(**changes):
-    arrays = {"x": np.ones((6, 2)), "y": np.arange(6) % 2, "x_test": np.ones((2, 2)), "y_test": np.arange(2)}
-    file = io.BytesIO()
-    np.savez(file, **{name: a for name, a in (arrays | changes).items() if a is not None})
-    return file.getvalue()
-
-
-KEYS = "x, y, x_test, y_test and perhaps x_validation, y_validation"
-PLAIN = "expected a .npz file of plain arrays x, y, x_test, y_test, x_validation, y_validation"
-NPZ = {
-    "an empty file": (b"", f"FILE is no .npz file, or only a part of one: {PLAIN}"),
-    "half a file": (npz()[:300], f"FILE is no .npz file, or only a part of one: {PLAIN}"),
-    "a text": (b"a,b\n1,2\n", f"FILE is no .npz file, or only a part of one: {PLAIN}"),
-    "an array missing": (npz(y_test=None), f"FILE: no y_test: expected {KEYS}"),
-    "an array too many": (npz(z=np.ones(2)), f"FILE: unknown z: expected {KEYS}"),
-    "a label too few": (npz(y=np.zeros(5, int)), "x has 6 examples and y 5: expected as many, not 0"),
-    "objects": (
-        npz(y=np.array([{}] * 6)),
-        f"FILE: Object arrays cannot be loaded when allow_pickle=False: {PLAIN}",
-    ),
-    "words": (npz(y=np.array(["a"] * 6)), "y holds <U1: expected numbers"),
-    "NaN": (
-        npz(x=np.full((6, 2), np.nan)),
-        "x: example 0 holds nan (6 of 6 examples do): expected finite numbers",
-    ),
-    "a single number": (npz(x=np.array(1.0)), "x is a single number: expected one entry an example"),
-    "negative classes": (npz(y=np.arange(6) - 3), "y holds -3: expected classes counted from 0"),
-}
-
-
-@pytest.mark.parametrize("name", NPZ)
-def test_npz_files(refused, toy, tmp_path, name):
-    content, said = NPZ[name]
-    path = tmp_path / "my.npz"
-    path.write_bytes(content)
-    assert refused(toy, f"task.arrays.file={path}").replace(str(path), "FILE") == said
-
-
-IN_MEMORY = {
-    "lists of different lengths": (
-        ([[1.0, 2.0], [3.0]], [0, 1]),
-        "x holds lists of different lengths: expected an array of numbers",
-    ),
-    "words": (([["a"]], [0]), "x holds <U1: expected numbers"),
-    "nothing": (([], []), "x has 0 examples and y 0: expected as many, not 0"),
-    "infinity": (([[np.inf]], [0]), "x: example 0 holds inf (1 of 1 examples do): expected finite numbers"),
-}
-
-
-@pytest.mark.parametrize("name", IN_MEMORY)
-def test_arrays_in_memory(tmp_path, name):
-    (x, y), said = IN_MEMORY[name]
-    with pytest.raises(DataError) as error:
-        fit(Spec(task=Task.from_arrays(x, y, [[1.0, 2.0]], [0])), out=tmp_path / "run")
-    assert str(error.value) == said
-    assert not (tmp_path / "run").exists()
 
 
 def test_mnist_that_is_found_nowhere(refused, toy, nowhere):

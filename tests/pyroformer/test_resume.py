@@ -84,8 +84,10 @@ def test_a_killed_run_ends_as_a_whole_one(driver, process, write, toy, tmp_path)
 
 
 def table(folder):
-    with (folder / "values.csv").open() as file:
-        return [row for row in csv.DictReader(file) if "seconds" not in row["metric"]]
+    """The numbers of a comparison, without times: one a row, and one method a row."""
+    with (folder / "values.csv").open() as values, (folder / "table.csv").open() as methods:
+        numbers = [row for row in csv.DictReader(values) if "seconds" not in row["metric"]]
+        return numbers, [{k: v for k, v in row.items() if "seconds" not in k} for row in csv.DictReader(methods)]
 
 
 def test_a_killed_comparison_ends_as_a_whole_one(process, write, toy, tmp_path):
@@ -103,7 +105,19 @@ def test_a_killed_comparison_ends_as_a_whole_one(process, write, toy, tmp_path):
     running.communicate()
     finish(start(process, "compare", path, "--out", tmp_path / "killed", "--jobs", 2))
     assert table(tmp_path / "killed") == table(tmp_path / "whole")
-    assert len(table(tmp_path / "whole")) > 20
+    numbers, methods = table(tmp_path / "whole")
+    assert len(numbers) > 20 and [row["method"] for row in methods] == ["SVI", "ML"]
+
+
+def test_a_kill_after_the_last_file_leaves_no_state_behind(pyroformer, write, toy, tmp_path):
+    spec, out = write(toy), ("--out", tmp_path / "run", "--quiet")
+    assert pyroformer("run", spec, *out).code == 0
+    before = results(tmp_path / "run")
+    (tmp_path / "run" / "checkpoint" / "member-0").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoint" / "state.safetensors").write_bytes(b"the last state")
+    assert "nothing to do" in pyroformer("run", spec, *out).err
+    assert not (tmp_path / "run" / "checkpoint").exists()
+    assert same(results(tmp_path / "run"), before)
 
 
 def test_a_second_process_in_a_folder_says_so_and_stops(process, pyroformer, write, toy, tmp_path):

@@ -1,4 +1,4 @@
-"""What users get wrong in a specification, and what they are told.
+"""More of what users get wrong in a specification, given by ``--set``; `test_mistakes` has the most frequent mistakes.
 
 Every mistake ends with exit code 2 before any work: one line with the path of the bad key, its value, what would be
 accepted and, where something looks like it, what may have been meant. Nothing is left in the output folder.
@@ -8,19 +8,11 @@ import pytest
 
 NO_CHOICE = [
     # assignment, path, value, accepted, near miss
-    ("taks=digits", "taks", "digits", "the keys task, model, prior, guide, driver, calibration, seed", "task"),
-    ("task=digit", "task", "digit", "a task among", "digits"),
     ("task=null", "task", "null", "a task among", None),
-    ("model=tranformer", "model", "tranformer", "a model among", "transformer"),
     ("prior=norml", "prior", "norml", "a prior among", "normal"),
     ("prior.norml.scale=2", "prior", "norml", "a prior among", "normal"),
-    ("prior=Normal", "prior", "Normal", "a prior among", "normal"),
-    ("prior=0.5", "prior", "0.5", "as `name` or `{name: {setting: value}}`", None),
     ("prior=[normal]", "prior", "['normal']", "as `name` or `{name: {setting: value}}`", None),
     ("prior={}", "prior", "{}", "a map from globs to priors", None),
-    ("guide=meanfield", "guide", "meanfield", "a guide among", "mean_field"),
-    ("driver=nut", "driver", "nut", "a driver among", "nuts"),
-    ("driver.deep_ensemble.member=mll", "driver.deep_ensemble.member", "mll", "a driver among", "ml"),
     ('prior."*"=norml', 'prior."*"', "norml", "a prior among", "normal"),
     ("task.toy_regression.likelihood=gausian", "task.toy_regression.likelihood", "gausian", "among", "gaussian"),
 ]
@@ -37,32 +29,20 @@ def test_a_name_that_does_not_exist(refused, toy, assignment, path, value, accep
 
 WRONG_SETTING = [
     # assignment, path, value, accepted
-    ("prior.normal.scal=2", "prior.normal.scal", "2", "the settings scale, scaling; did you mean scale"),
-    ("prior.improper.scale=2", "prior.improper.scale", "2", "no settings"),
-    ("prior.normal=2", "prior.normal", "2", "a mapping of the settings"),
-    ("prior.normal.scale=big", "prior.normal.scale", "big", "a number"),
     ("prior.normal.scale=1,5", "prior.normal.scale", "1,5", "a number"),
     ("prior.normal.scale=true", "prior.normal.scale", "true", "a number"),
     ("prior.normal.scale=null", "prior.normal.scale", "null", "a number"),
-    ("prior.normal.scale=-1", "prior.normal.scale", "-1.0", "a number above 0"),
     ("prior.normal.scale=.nan", "prior.normal.scale", "nan", "a number above 0"),
     ("prior.normal.scaling=fanin", "prior.normal.scaling", "fanin", "one of absolute, fan_in"),
-    ("model.transformer.width=8.5", "model.transformer.width", "8.5", "a whole number"),
     ("model.transformer.width=0", "model.transformer.width", "0", "a whole number of at least 1"),
     ("model.transformer.pool=max", "model.transformer.pool", "max", "one of mean, first, last"),
-    ("model.transformer.causal=1.5", "model.transformer.causal", "1.5", "true or false"),
-    ("model.transformer.heads=3", "model.transformer.heads", "3", "a divisor of the width 8"),
-    ("model.transformer.patch=2", "model.transformer.patch", "2", "only images have patches"),
-    ("driver.svi.epochs=0", "driver.svi.epochs", "0", "a whole number of at least 1"),
     ("driver.svi.epoch=5", "driver.svi.epoch", "5", "did you mean epochs?"),
-    ("driver.svi.optimizer=adma", "driver.svi.optimizer", "adma", "one of adam, adamw, sgd"),
     ("driver.svi.clip_norm=0", "driver.svi.clip_norm", "0.0", "a number above 0, or null"),
     ("driver.svi.dtype=float16", "driver.svi.dtype", "float16", "one of float32, float64"),
     ("driver.svi.device=gpu", "driver.svi.device", "gpu", "a torch device of this machine, such as cpu"),
     ("driver.deep_ensemble.size=1.5", "driver.deep_ensemble.size", "1.5", "a whole number"),
     ("driver.deep_ensemble.member.svi.epoch=5", "driver.deep_ensemble.member.svi.epoch", "5", "did you mean epochs?"),
     ("driver.deep_ensemble.member=deep_ensemble", "driver.deep_ensemble.member", "Deep", "no ensemble itself"),
-    ("driver.nuts.target_accept=1", "driver.nuts.target_accept", "1.0", "a number between 0 and 1"),
     ("guide.mean_field.init_scale=0", "guide.mean_field.init_scale", "0.0", "a number above 0"),
     ("task.toy_regression.train=2.5", "task.toy_regression.train", "2.5", "a whole number"),
     ("task.toy_regression.split=-1", "task.toy_regression.split", "-1", "a whole number from 0"),
@@ -75,9 +55,7 @@ WRONG_SETTING = [
         "0.0",
         "above",
     ),
-    ("task.arrays.file=nowhere.npz", "task.arrays.file", "nowhere.npz", "an existing .npz file"),
     ("task=arrays", "task.arrays.file", "null", "the path of a .npz file"),
-    ("seed=-1", "seed", "-1", "a whole number from 0"),
     ("seed=4294967296", "seed", "4294967296", "a whole number from 0 to 4294967295"),
     ("seed=seven", "seed", "seven", "a whole number"),
     ("seed=1.0", "seed", "1.0", "a whole number"),
@@ -107,19 +85,10 @@ WRONG_MAP = [
         "a pattern that matches a weight among position",
     ),
     ('prior={"head.weigth.*": normal, "*": normal}', "prior", "head.weigth.*", "did you mean head.weight"),
-    ('prior={"blocks.*": normal}', "prior", "position", "a pattern that covers this weight; given are blocks.*"),
-    ('guide={"blocks.*": mean_field}', "guide", "position", "a pattern that covers this site"),
     ('guide={"nothing.*": mean_field, "*": mean_field}', "guide", "nothing.*", "a pattern that matches"),
-    ("prior=flat_rows", "prior", "flat_rows", "a prior over the weights as well, such as {'*.rows': flat_rows"),
     ('prior={"*.rows": flat_rows}', "prior", "flat_rows", "a prior over the weights as well"),
-    ('prior={"head.*": flat_rows, "*": normal}', "prior", "head.*", "attention layer's rows"),
+    ('prior={"head.*": flat_rows, "*": normal}', "prior", "head.*", "layer's attention rows"),
     ("guide=dirichlet_rows", "guide", "dirichlet_rows", "the model draws none"),
-    (
-        "prior={normal: {}, improper: {}}",
-        "prior",
-        "normal, improper",
-        "one prior and its settings, or a map from globs",
-    ),
     ("prior={normal: {scale: 2}, scaling: fan_in}", "prior", "normal, scaling", "one prior and its settings"),
     ("driver={svi: {}, ml: {}}", "driver", "svi, ml", "one name and its settings"),
     ("model={transformer: {}, width: 8}", "model", "transformer, width", "one name and its settings"),
@@ -136,15 +105,12 @@ def test_a_map_that_does_not_fit(refused, toy, assignment, path, value, accepted
 ROWS = 'prior={"*.rows": flat_rows, "*": normal}'
 DO_NOT_FIT = [
     # assignments, path, value, accepted
-    (["driver=ml", "guide=mean_field"], "guide", "mean_field", "no guide: the driver ml would ignore it"),
     (["driver=nuts", "guide=delta"], "guide", "delta", "no guide: the driver nuts would ignore it"),
     (["driver=map", ROWS], "driver", "map", "svi with a row family such as dirichlet_rows"),
-    (["driver=nuts", ROWS], "driver", "nuts", "a driver for attention rows, such as svi"),
     (["driver=deep_ensemble", ROWS], "driver", "deep_ensemble", "svi with a row family"),
     ([ROWS, "guide=mean_field"], "guide", "mean_field", "DirichletRows for attention rows"),
     (["driver=nuts", "prior=learned"], "driver", "nuts", "priors on all parameters"),
     (["driver=svi", "prior=learned"], "driver", "svi", "at least one random site"),
-    (["driver=svi", "prior=fixed"], "driver", "svi", "at least one random site"),
 ]
 
 

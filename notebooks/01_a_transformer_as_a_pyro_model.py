@@ -315,7 +315,7 @@ pyro.set_rng_seed(1)
 
 
 def start(name, shape):
-    """Where training begins: tables at standard normal numbers, matrices as in `torch.nn.Linear`, the rest at c."""
+    """Where training begins: tables at standard normal numbers, matrices as in `torch.nn.Linear`, the rest at c_i."""
     if name in ("position", "embedding.weight"):
         return torch.randn(shape)
     if len(shape) == 1:
@@ -587,7 +587,7 @@ plt.show()
 # %% [markdown]
 # Read the columns against each other.
 #
-# - **First and second: the prior.** The narrower prior holds the weights near their centers. Where the data speak, the
+# - **First and second: the prior.** The narrower prior holds the weights near their centres. Where the data speak, the
 #   two predictions are nearly the same. In the gap, where the prior has more to say, they differ.
 # - **First and third: the guide.** A point has no spread: every draw is the same function, and the doubt is exactly 0,
 #   in the gap too. All that is left of the band is the noise.

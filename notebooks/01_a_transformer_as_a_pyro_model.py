@@ -502,12 +502,14 @@ print(f"one step of Pyro's SVI: ELBO {-stock.step(x, y):.1f}")
 
 # %% [markdown]
 # More often we leave the loop to a **driver**. It takes a model, a guide and data, and returns a `Posterior`, which
-# draws and predicts. Its `SVI` differs from ours in one point: the KL of two normal distributions has a formula,
+# draws and predicts. Its `SVI` differs from ours in one point that matters: the KL of two normal distributions has a
+# formula,
 #
-# $$\mathrm{KL}(q \,\|\, p) = \sum_i \ln \frac{\sigma_i}{s_i} + \frac{s_i^2 + (m_i - c_i)^2}{2 \sigma_i^2} - \frac12
+# $$\mathrm{KL}(q \,\|\, p)
+#   = \sum_i \Bigl[\ln \frac{\sigma_i}{s_i} + \frac{s_i^2 + (m_i - c_i)^2}{2 \sigma_i^2} - \frac12\Bigr]
 #   \qquad \text{for } p(w_i) = \mathcal N(c_i, \sigma_i^2),$$
 #
-# and the driver uses it, where `Trace_ELBO` estimates it from a draw. The gradient has less noise.
+# and the driver uses it, where `Trace_ELBO` estimates it from a draw.
 
 # %%
 from pyroformer import inference

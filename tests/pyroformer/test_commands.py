@@ -31,7 +31,9 @@ def test_list_of_one_kind(pyroformer, kind):
     assert headings == [f"{kind.removesuffix('s')}s:" if kind != "studies" else "studies:"]
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["compare"], ["explain"], ["show"], ["schema"], ["list"]])
+@pytest.mark.parametrize(
+    "command", [[], ["run"], ["compare"], ["explain"], ["show"], ["schema"], ["predict"], ["list"]]
+)
 def test_help_fits_a_narrow_terminal(pyroformer, command):
     ended = pyroformer(*command, "--help")
     assert ended.code == 0
@@ -69,3 +71,16 @@ def test_quiet_is_quiet(pyroformer, write, toy, tmp_path):
     assert ended.out.endswith(f"run: {tmp_path / '[a] run'}\n")
     again = pyroformer("run", write(toy), "--out", tmp_path / "[a] run", "--quiet")
     assert again.err == f"{tmp_path / '[a] run'} holds this run, finished; nothing to do\n"
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_wait_without_spinning_unless_asked_to(process, own, expected):
+    """The policy is set before torch is imported, which reads it once."""
+    code = (
+        "import os, sys; import pyroformer.cli as cli; assert 'torch' not in sys.modules; "
+        "cli.app = lambda: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules); cli.main()"
+    )
+    env = {key: value for key, value in process["env"].items() if key != "OMP_WAIT_POLICY"}
+    env |= {"OMP_WAIT_POLICY": own} if own else {}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, env=env, text=True, check=True)
+    assert found.stdout.split() == [expected, "False"]

@@ -7,13 +7,16 @@ WHEEL_TESTS := installed.py priors report $(addprefix guides/test_,stock.py mean
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-wheel lint venv clean
+.PHONY: help demo notebooks test test-wheel lint venv clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
 demo: .venv/.core  ## compare methods on the digits, with a report in runs/demo
 	$(BIN)/pyroformer compare digits --out runs/demo
+
+notebooks: .venv/.dev  ## make notebooks/*.ipynb from the .py beside them
+	$(BIN)/python notebooks/generate.py
 
 test: export OMP_NUM_THREADS = 1
 test: .venv/.dev  ## run the tests

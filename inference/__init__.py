@@ -1,5 +1,6 @@
 """Inference: drivers that turn a model, a guide and data into a posterior, and what is asked of it."""
 
+from .calibration import Calibrated, Calibration
 from .checkpoint import Checkpoint
 from .data import Data, DataError
 from .deep_ensemble import DeepEnsemble
@@ -17,12 +18,15 @@ from .point import MAP, ML
 from .posterior import Posterior
 from .prediction import ClassPrediction, RealPrediction
 from .svi import SVI
+from .temperature_scaling import TemperatureScaling
 
 __all__ = [
     "MAP",
     "ML",
     "NUTS",
     "SVI",
+    "Calibrated",
+    "Calibration",
     "Checkpoint",
     "ClassPrediction",
     "Data",
@@ -39,6 +43,7 @@ __all__ = [
     "Posterior",
     "RealPrediction",
     "RunMonitor",
+    "TemperatureScaling",
     "Terms",
     "WriteError",
 ]

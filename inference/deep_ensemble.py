@@ -51,6 +51,14 @@ class DeepEnsemble(Driver):
     def needs_guide(self) -> bool:
         return self.member.needs_guide
 
+    @property
+    def treatment(self) -> str:
+        return self.member.treatment
+
+    @property
+    def members(self) -> int:
+        return self.size
+
     def refusal(self, model: BayesianModel) -> str | None:
         return self.member.refusal(model)
 

@@ -60,6 +60,16 @@ class Driver(ABC):
         """Whether the driver fits a guide that it is given; others refuse one."""
         return False
 
+    @property
+    def treatment(self) -> str:
+        """What becomes of a site where no guide is fitted, in a word: ``draws`` (default), ``point``, ..."""
+        return "draws"
+
+    @property
+    def members(self) -> int:
+        """How many posteriors it fits, each with parameters of its own; 1 unless it is an ensemble."""
+        return 1
+
     def refusal(self, model: BayesianModel) -> str | None:
         """Why this driver cannot work with a model, or None when it can; asked before any work is done."""
         return None

@@ -24,9 +24,16 @@ class MAP(Optimizing):
         epochs, batch_size, learning_rate, optimizer, schedule, warmup, clip_norm: See `Optimizing`.
         validate_every, validation_samples, keep: See `Optimizing`.
         device, dtype: See `Driver`.
+
+    Raises:
+        SettingError: A setting is out of range.
     """
 
     prior_weight = 1.0
+
+    @property
+    def treatment(self) -> str:
+        return "point"
 
     def refusal(self, model: BayesianModel) -> str | None:
         if model.rows:
@@ -50,6 +57,9 @@ class ML(MAP):
         epochs, batch_size, learning_rate, optimizer, schedule, warmup, clip_norm: See `Optimizing`.
         validate_every, validation_samples, keep: See `Optimizing`.
         device, dtype: See `Driver`.
+
+    Raises:
+        SettingError: A setting is out of range.
     """
 
     prior_weight = 0.0

@@ -19,9 +19,10 @@ from ..models import BayesianModel
 from ..models.calling import eval_mode
 from ..models.likelihoods import Undrawn
 from ..priors import SettingError, choice_name
+from .calibration import Calibrated, CalibratedGathering, Calibration, restored_calibration
 from .data import DataError, Inputs, check_finite, first, move, take
 from .files import read_json, read_tensors, replacing, write_json, write_tensors
-from .prediction import Prediction, gathering, slices
+from .prediction import Outputs, Prediction, gathering, slices
 
 FORMAT = 1
 NUM_SAMPLES = 32
@@ -84,6 +85,9 @@ class Posterior(ABC):
     guide: Guide | None = None
     """The guide that draws attention rows, if there is one."""
 
+    calibrated: Calibrated | None = None
+    """What `calibrate` fitted, if it was asked to."""
+
     @property
     def num_weights(self) -> int:
         """How many numbers one draw of the weights holds."""
@@ -104,7 +108,15 @@ class Posterior(ABC):
             parts = [part for _, part in self.chunks(self._available(num_samples), num_samples)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
-    def predict(self, x: Inputs, num_samples: int = NUM_SAMPLES, *, seed: int = 0, batch_size: int = 256) -> Prediction:
+    def predict(
+        self,
+        x: Inputs,
+        num_samples: int = NUM_SAMPLES,
+        *,
+        seed: int = 0,
+        batch_size: int = 256,
+        calibrated: bool = True,
+    ) -> Prediction:
         """Predict by averaging probabilities over draws, in chunks, so that memory stays bounded.
 
         Args:
@@ -112,6 +124,7 @@ class Posterior(ABC):
             num_samples: Draws, default 32; a posterior without randomness takes one.
             seed: Of the draws; the same seed and batch size give the same numbers in any process on one machine.
             batch_size: Examples that the net sees at once.
+            calibrated: Whether a fitted calibration is applied, where there is one; default True.
 
         Returns:
             A `ClassPrediction` or a `RealPrediction`, on the CPU.
@@ -119,10 +132,52 @@ class Posterior(ABC):
         Raises:
             DataError: ``x`` is empty, or holds NaN or infinity.
         """
+        gathered = gathering(self.model.likelihood, len(first(x)))
+        if calibrated and self.calibrated is not None:
+            gathered = CalibratedGathering(gathered, self.calibrated)
+        return self._gathered(x, num_samples, seed, batch_size, gathered)
+
+    def outputs(self, x: Inputs, num_samples: int = NUM_SAMPLES, *, seed: int = 0, batch_size: int = 256) -> Tensor:
+        """What the net returns for each draw: the posterior's functions at these inputs.
+
+        Args:
+            x, num_samples, seed, batch_size: As for `predict`, which averages over these very draws.
+
+        Returns:
+            ``[S, N, ...]`` on the CPU: logits, or means of observations; without the calibration.
+
+        Raises:
+            DataError: ``x`` is empty, or holds NaN or infinity.
+        """
+        return self._gathered(x, num_samples, seed, batch_size, Outputs(len(first(x))))
+
+    def calibrate(
+        self, calibration: Calibration, x: Inputs, y: Tensor, num_samples: int = NUM_SAMPLES, *, seed: int = 0
+    ) -> Calibrated:
+        """Fit a calibration on validation data; from now on `predict` goes through it, here and after `save`.
+
+        Args:
+            calibration: Such as `TemperatureScaling`.
+            x, y: Validation examples ``[N, ...]``: neither those that were trained on nor those to be tested on.
+            num_samples, seed: Of the draws, as for `predict`.
+
+        Returns:
+            The calibration with what was fitted, which is also ``self.calibrated``.
+
+        Raises:
+            SettingError: The calibration cannot work with this model.
+            DataError: ``x`` is empty, or holds NaN or infinity.
+        """
+        if reason := calibration.refusal(self.model):
+            raise SettingError("calibration", choice_name(type(calibration)), reason)
+        outputs = self.outputs(x, num_samples, seed=seed)
+        self.calibrated = Calibrated(calibration, calibration.fit(outputs, y.cpu()))
+        return self.calibrated
+
+    def _gathered(self, x: Inputs, num_samples: int, seed: int, batch_size: int, gathered: Any) -> Any:
         if not len(first(x)):
             raise DataError("x: no examples")
         check_finite("x", x)
-        gathered = gathering(self.model.likelihood, len(first(x)))
         with torch.random.fork_rng(devices=[]), torch.no_grad(), pyro.validation_enabled(False), store_as_it_was():
             torch.manual_seed(seed)
             self._predict(x, self._available(num_samples), batch_size, gathered)
@@ -171,6 +226,8 @@ class Posterior(ABC):
         folder.mkdir(parents=True)
         anchor = next(self.model.parameters())
         content = {"format": FORMAT, "kind": choice_name(type(self)), "dtype": str(anchor.dtype).removeprefix("torch.")}
+        if self.calibrated is not None:
+            content["calibration"] = self.calibrated.describe()
         write_json(folder / "posterior.json", {**content, "info": self.info, "structure": self.structure()})
         state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         write_tensors(folder / "weights.safetensors", {**state, **self.tensors()})
@@ -208,4 +265,6 @@ class Posterior(ABC):
         except (RuntimeError, LookupError, SettingError) as error:
             raise ValueError(f"{path} does not fit the model: {error}") from None
         posterior.info = content["info"]
+        if "calibration" in content:
+            posterior.calibrated = restored_calibration(path, content["calibration"])
         return posterior

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import singledispatch
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -111,7 +112,7 @@ class Gathering(ABC):
         """Outputs ``[S, B, ...]`` of some draws on the examples ``where``; ``drawn`` holds the draws' global sites."""
 
     @abstractmethod
-    def result(self) -> Prediction:
+    def result(self) -> Any:
         """The prediction over everything that was added."""
 
 
@@ -169,6 +170,25 @@ class _Reals(Gathering):
         loc, scale = (torch.cat(parts) for parts in zip(*self.chunks, strict=True))
         check_finite(loc.transpose(0, 1))
         return RealPrediction(loc, scale)
+
+
+class Outputs(Gathering):
+    """Keeps the outputs of every draw, ``[S, N, ...]``."""
+
+    def __init__(self, num_examples: int):
+        self.size = num_examples
+        self.chunks: list[Tensor] = []
+
+    def add(self, where: slice, outputs: Tensor, drawn: dict[str, Tensor]) -> None:
+        if where.start == 0:
+            self.chunks.append(outputs.new_empty((len(outputs), self.size, *outputs.shape[2:]), device="cpu"))
+        self.chunks[-1][:, where] = outputs.cpu()
+
+    def result(self) -> Tensor:
+        """The outputs, in the order of the draws."""
+        outputs = torch.cat(self.chunks)
+        check_finite(outputs.transpose(0, 1))
+        return outputs
 
 
 @singledispatch

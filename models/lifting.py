@@ -165,13 +165,17 @@ class BayesianModel(PyroModule):
         """
         return self._modules["weight_priors"].weights(self._modules["net"], draws)
 
+    def sample_globals(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """State every sample site outside the data plate; returns the weights, and the likelihood's sites, by name."""
+        weights = self._modules["weight_priors"].draw(self._modules["net"])
+        return weights, self._modules["likelihood"].sites()
+
     def forward(self, x: Data, y: Tensor | None = None, num_data: int | None = None) -> Tensor:
         net, likelihood = self._modules["net"], self._modules["likelihood"]
         assert net is not None and likelihood is not None
         self._tell_pyro()
         # every weight before the plate: one first read inside it would become one weight per example
-        weights = self._modules["weight_priors"].draw(net)
-        drawn = likelihood.sites()
+        weights, drawn = self.sample_globals()
         inputs = x if isinstance(x, tuple) else (x,)
         batch = len(inputs[0])
         subsample = torch.arange(batch, device=inputs[0].device)

@@ -73,7 +73,9 @@ class Likelihood(nn.Module, ABC):
 
 
 class Categorical(Likelihood):
-    r"""Classes by softmax: :math:`p(y = c \mid x) = \mathrm{softmax}(f(x))_c`.
+    r"""Classes by softmax.
+
+    .. math:: p(y = c \mid x) = \mathrm{softmax}(f(x))_c
 
     Args:
         per_token: False (default): logits ``[..., B, C]`` and labels ``[B]``. True: logits ``[..., B, T, C]`` and
@@ -106,7 +108,9 @@ class Categorical(Likelihood):
 
 
 class Gaussian(Likelihood):
-    r"""Real values with independent normal noise: :math:`y \sim \mathcal N(f(x), \sigma^2)`.
+    r"""Real values with independent normal noise.
+
+    .. math:: y \sim \mathcal N(f(x), \sigma^2)
 
     Outputs and observations are ``[..., B, D]``.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
@@ -80,9 +80,6 @@ def check_scale_family(key: str, prior: object) -> None:
         raise SettingError(key, prior, "a prior with a scale, such as Normal()")
 
 
-SCALINGS = ("absolute", "fan_in", "depth")
-
-
 @dataclass(frozen=True, kw_only=True)
 class ScaledPrior(ScaleFamily):
     r"""A prior with a scale, absolute or relative to the size of the net.
@@ -113,11 +110,11 @@ class ScaledPrior(ScaleFamily):
     """A sum of n entries is about n to this power as large as one of them."""
 
     scale: float = 1.0
-    scaling: str = "absolute"
+    scaling: Literal["absolute", "fan_in", "depth"] = "absolute"
 
     def __post_init__(self) -> None:
         check(self, "scale", 0 < self.scale < math.inf, "a number above 0")
-        check_option(self, "scaling", SCALINGS)
+        check_option(self, "scaling", ("absolute", "fan_in", "depth"))
 
     def scale_of(self, site: Site) -> Tensor:
         """The scale of every entry of ``site``, in its shape; with leading dimensions where ``site.scale`` has some."""

@@ -26,6 +26,9 @@ class Cauchy(ScaledPrior):
 
     Raises:
         SettingError: ``scale`` is not above 0, or ``scaling`` is unknown.
+
+    Reference:
+        Neal, 1996, "Bayesian learning for neural networks", Chapter 2.
     """
 
     gain: ClassVar[float] = 1.0

@@ -22,3 +22,10 @@ class Improper(Prior):
 
     def distribution(self, site: Site) -> Distribution:
         return dist.Normal(site.loc, torch.ones_like(site.value)).mask(False).to_event(site.value.dim())
+
+
+def is_flat(distribution: Distribution) -> bool:
+    """Whether the log-density is masked to 0 everywhere, so that draws mean nothing."""
+    while isinstance(distribution, dist.Independent):
+        distribution = distribution.base_dist
+    return isinstance(distribution, dist.MaskedDistribution) and distribution._mask is False

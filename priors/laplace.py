@@ -23,6 +23,9 @@ class Laplace(ScaledPrior):
 
     Raises:
         SettingError: ``scale`` is not above 0, or ``scaling`` is unknown.
+
+    Reference:
+        Williams, 1995, "Bayesian regularization and pruning using a Laplace prior".
     """
 
     def distribution(self, site: Site) -> Distribution:

@@ -23,6 +23,9 @@ class Normal(ScaledPrior):
 
     Raises:
         SettingError: ``scale`` is not above 0, or ``scaling`` is unknown.
+
+    Reference:
+        MacKay, 1992, "A practical Bayesian framework for backpropagation networks".
     """
 
     def distribution(self, site: Site) -> Distribution:

@@ -45,6 +45,9 @@ class FlatRows(RowPrior):
         concentration: :math:`a_0 > 0`, default 1 (uniform on the simplex).
         kl_weight: See `RowPrior`.
 
+    Raises:
+        SettingError: A setting is out of range.
+
     Reference:
         A reconstruction of Cinquin et al., 2021 (arXiv 2110.04020); at weight 1 this prior overwhelms the likelihood.
     """
@@ -71,6 +74,9 @@ class MatchedUniformRows(RowPrior):
     Args:
         concentration: The total :math:`a_0 > 0`, default 30: that at which `DirichletRows` starts.
         kl_weight: See `RowPrior`.
+
+    Raises:
+        SettingError: A setting is out of range.
 
     Reference:
         A reconstruction; see Cinquin et al., 2021 (arXiv 2110.04020).
@@ -126,6 +132,9 @@ class ContextualRows(RowPrior):
         floor: :math:`\epsilon > 0`, default 0.01.
         kl_weight: See `RowPrior`.
 
+    Raises:
+        SettingError: A setting is out of range.
+
     Reference:
         Fan et al., 2020, "Bayesian attention modules", Sec. 3.3 (hidden width 10; the total and the floor are ours).
     """
@@ -153,6 +162,9 @@ class SoftmaxRows(RowPrior):
         concentration: The total :math:`a_0 > 0`, default 30.
         floor: :math:`\epsilon > 0`, default 0.01.
         kl_weight: See `RowPrior`.
+
+    Raises:
+        SettingError: A setting is out of range.
     """
 
     concentration: float = 30.0

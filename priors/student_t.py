@@ -28,6 +28,9 @@ class StudentT(ScaledPrior):
 
     Raises:
         SettingError: ``scale`` or ``df`` is not above 0, or ``scaling`` is unknown.
+
+    Reference:
+        Fortuin et al., 2022, "Bayesian neural network priors revisited" (arXiv 2102.06571).
     """
 
     df: float = 3.0

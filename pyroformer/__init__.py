@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import guides, inference, models, priors, report, tasks
+    from . import guides, help, inference, models, priors, report, tasks
+    from .help import About, Explanation, explain, schema, show
     from .run import Run, fit, load
     from .spec import Spec
     from .study import compare
@@ -13,21 +14,28 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "About",
+    "Explanation",
     "Run",
     "Spec",
     "Task",
     "compare",
+    "explain",
     "fit",
     "guides",
+    "help",
     "inference",
     "load",
     "models",
     "priors",
     "report",
+    "schema",
+    "show",
     "tasks",
 ]
 
 _HOME = {"Run": "run", "Spec": "spec", "Task": "tasks", "compare": "study", "fit": "run", "load": "run"}
+_HOME |= dict.fromkeys(("About", "Explanation", "explain", "schema", "show"), "help")
 
 # Git without symlinks checks a link out as a small text file; the rooms are then found beside this folder.
 _here = Path(__file__).resolve().parent

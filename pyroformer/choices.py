@@ -17,7 +17,7 @@ from torch import nn
 
 from . import guides, inference, models, priors, tasks
 from .guides import Family
-from .inference import Driver
+from .inference import Calibration, Driver
 from .models import Backbone, Likelihood
 from .priors import HierarchicalPrior, Hyperprior, PointEstimate, Prior, RowPrior, SettingError, choice_name, describe
 from .priors.globs import near_misses
@@ -92,10 +92,11 @@ HYPERPRIORS = Kind("hyperprior", (Hyperprior,), priors)
 GUIDES = Kind("guide", (Family,), guides, mapped=True)
 DRIVERS = Kind("driver", (Driver,), inference)
 LIKELIHOODS = Kind("likelihood", (Likelihood,), models)
+CALIBRATIONS = Kind("calibration", (Calibration,), inference)
 DEFAULTS = {"model": "transformer", "prior": "normal", "driver": "svi"}
 """What a spec means where it does not name a choice."""
 
-KINDS = {kind.name: kind for kind in (TASKS, MODELS, PRIORS, HYPERPRIORS, GUIDES, DRIVERS, LIKELIHOODS)}
+KINDS = {kind.name: kind for kind in (TASKS, MODELS, PRIORS, HYPERPRIORS, GUIDES, DRIVERS, LIKELIHOODS, CALIBRATIONS)}
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def _choice(cls: type, given: Any, path: str) -> Any:
     unknown = [key for key in given if key not in known]
     if unknown:
         raise SpecError(f"{path}.{unknown[0]}", given[unknown[0]], accepted + near_misses(str(unknown[0]), known))
-    hints = get_type_hints(_constructor(cls), None, _scope(cls))
+    hints = hints_of(cls)
     settings = {key: convert(hints.get(key, Any), value, f"{path}.{key}") for key, value in given.items()}
     needed = [p for p in inspect.signature(cls).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
     if needed:
@@ -190,28 +191,25 @@ def _choice(cls: type, given: Any, path: str) -> Any:
     return construct(cls, (), settings, path)
 
 
-def _constructor(cls: type) -> Any:
-    return next(vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base))
-
-
-def _scope(cls: type) -> dict[str, Any]:
-    """The names that the hints of a class and of its bases may use (dataclass fields are inherited)."""
-    scope: dict[str, Any] = {}
+def hints_of(cls: type) -> dict[str, Any]:
+    """The types of a constructor's arguments, by name."""
+    scope: dict[str, Any] = {}  # the names that hints of the bases may use too: dataclass fields are inherited
     for base in reversed(cls.__mro__):
         scope |= vars(inspect.getmodule(base) or types)
-    return scope
+    constructor = next(vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base))
+    return get_type_hints(constructor, None, scope)
 
 
-def _kind_of(hint: Any) -> Kind | None:
+def kind_of(hint: Any) -> Kind | None:
     """The kind of a setting that is a choice itself: one object, of the hinted class where that is narrower."""
     found = (kind for kind in KINDS.values() if isinstance(hint, type) and issubclass(hint, kind.bases))
     return next((replace(kind, bases=(hint,), mapped=False) for kind in found), None)
 
 
-def _items_of(hint: Any) -> Any:
+def items_of(hint: Any) -> Any:
     """The type of the items of ``tuple[item, ...]``, or of that or None; None for other types."""
     if get_origin(hint) in (Union, types.UnionType):
-        return next((item for part in get_args(hint) if (item := _items_of(part)) is not None), None)
+        return next((item for part in get_args(hint) if (item := items_of(part)) is not None), None)
     return get_args(hint)[0] if get_origin(hint) is tuple else None
 
 
@@ -221,10 +219,10 @@ def convert(hint: Any, value: Any, path: str) -> Any:
     Raises:
         SpecError: The value does not fit the type.
     """
-    kind = _kind_of(hint)
+    kind = kind_of(hint)
     if kind is not None:
         return build(kind, value, path)
-    items = None if value is None and type(None) in get_args(hint) else _items_of(hint)
+    items = None if value is None and type(None) in get_args(hint) else items_of(hint)
     if items is not None:
         if not isinstance(value, list | tuple):
             raise SpecError(path, value, type_name(hint))
@@ -242,9 +240,10 @@ def type_name(hint: Any) -> str:
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(type_name(part) for part in get_args(hint))
     if get_origin(hint) is tuple:
-        kind, item = _kind_of(get_args(hint)[0]), type_name(get_args(hint)[0])
-        plural = kind.name if kind else item.removeprefix("a ")
-        return f"a list of {plural}s" if kind or item.startswith("a ") else f"a list, each {item}"
+        item = type_name(get_args(hint)[0])
+        return f"a list of {item.removeprefix('a ')}s" if item.startswith("a ") else f"a list, each {item}"
+    if (kind := kind_of(hint)) is not None:
+        return f"a {kind.name}"
     if get_args(hint):
         return "one of " + ", ".join(map(str, get_args(hint)))
     plain: dict[Any, str] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import warnings
 from pathlib import Path
@@ -30,7 +29,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 @app.command()
 def run(
     spec: Annotated[
-        Path, typer.Argument(metavar="SPEC", help="YAML file with the keys task, model, prior, guide, driver, seed.")
+        Path, typer.Argument(metavar="SPEC", help="YAML file: task, model, prior, guide, driver, calibration, seed.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the run.")],
     assignments: Assignments = None,
@@ -79,14 +78,86 @@ def compare(
         raise typer.Exit(1)
 
 
+@app.command()
+def predict(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    source: Annotated[Path, typer.Option("--input", help="Inputs: .npz, .npy, .csv with the task's columns, or IDX.")],
+    out: Annotated[Path, typer.Option(help="File to write, .csv or .npz.")],
+    samples: Annotated[int, typer.Option(min=1, help="Draws from the posterior.")] = 32,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the draws, default the run's.")] = None,
+) -> None:
+    """Predict new inputs: probabilities, entropy and mutual information, or means and intervals."""
+    from .predict import predict_file
+    from .run import load as load_run
+
+    found = predict_file(load_run(folder), source, out, num_samples=samples, seed=seed)
+    count = len(found.probabilities if hasattr(found, "probabilities") else found.mean)
+    print(
+        f"{out}: {count} prediction{'s' if count > 1 else ''} from {found.num_samples} draw"
+        f"{'s' if found.num_samples > 1 else ''}"
+    )
+
+
+@app.command()
+def explain(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file, as for run.")],
+    assignments: Assignments = None,
+) -> None:
+    """Tell what a specification means, before any training."""
+    from .help.explanation import explain as explained
+    from .help.terminal import tell
+    from .spec import Spec
+
+    tell(explained(Spec.from_file(spec, assignments or ())))
+
+
+@app.command()
+def show(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="prior, guide, driver, ...; or a name alone.")],
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A name that pyroformer list shows.")] = None,
+) -> None:
+    """Show everything about one choice, with an example."""
+    from .help.about import show as shown
+    from .help.terminal import tell
+    from .study import study_text
+
+    words = [kind] if name is None else [kind, name]
+    if kind in ("study", "studies"):
+        print(study_text(*words[1:]), end="")
+    else:
+        tell(shown(*words))
+
+
+@app.command()
+def schema(
+    document: Annotated[str, typer.Argument(metavar="[spec|study]", help="Of which YAML file.")] = "spec",
+    out: Annotated[Path | None, typer.Option(help="File to write, default the terminal.")] = None,
+) -> None:
+    """Print the JSON schema of specs or studies, for editors."""
+    import json
+
+    from .help.json_schema import schema as made
+    from .inference.files import write_json
+
+    if out is None:
+        print(json.dumps(made(document), indent=2))
+    else:
+        write_json(out, made(document))
+
+
 @app.command(name="list")
 def list_choices(
     kind: Annotated[
-        str | None, typer.Argument(help="priors, guides, drivers, models, tasks, likelihoods or studies.")
+        str | None,
+        typer.Argument(
+            help="priors, guides, drivers, models, tasks, likelihoods, calibrations, hyperpriors or studies."
+        ),
     ] = None,
 ) -> None:
     """List what may be chosen, with settings and defaults."""
     from .choices import KINDS, SpecError
+    from .help.docstrings import read
+    from .help.wording import signature
     from .priors.globs import near_misses
     from .study import builtin
 
@@ -99,38 +170,11 @@ def list_choices(
             print(f"{plural}:")
             for choice, cls in KINDS[name].classes().items():
                 print(f"  {choice}{signature(cls)}")
-                print(f"      {summary(cls)}")
+                print(f"      {read(cls).summary}")
     if kind in (None, "studies"):
         print("studies:")
         for study in builtin():
             print(f"  {study}")
-
-
-def signature(cls: type) -> str:
-    """A choice's settings with their defaults, as ``(scale=1.0)``."""
-    from dataclasses import MISSING, fields, is_dataclass
-
-    from .choices import as_yaml
-    from .priors import describe
-    from .priors.settings import parameters
-
-    factories = (
-        {f.name: f.default_factory for f in fields(cls) if f.default_factory is not MISSING}
-        if is_dataclass(cls)
-        else {}
-    )
-    shown = []
-    for name, parameter in parameters(cls).items():
-        default: Any = factories[name]() if name in factories else parameter.default
-        plain = describe(default)
-        shown.append(f"{name}={next(iter(plain)) if isinstance(plain, dict) else as_yaml(plain)}")
-    return f"({', '.join(shown)})" if shown else ""
-
-
-def summary(cls: type) -> str:
-    """The first paragraph of a class's docstring, without formulas and marks of code."""
-    text = " ".join((cls.__doc__ or "").split("\n\n")[0].split())
-    return re.sub(r":? :math:`[^`]*`", "", text).replace("`", "")
 
 
 def metrics_table(metrics: dict[str, Any]) -> Table:

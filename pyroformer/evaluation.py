@@ -20,7 +20,7 @@ LEVEL = 0.9
 
 
 def class_metrics(prediction: ClassPrediction, y: Tensor) -> dict[str, float]:
-    """Accuracy, NLL, Brier score, ECE (15 equal-width bins of the top label) and the parts of the entropy, in nats."""
+    """Accuracy, NLL, Brier score, calibration errors (15 bins), AURC, and the parts of the entropy, in nats."""
     seen = y.flatten() >= 0
     probabilities, labels = prediction.probabilities.flatten(0, -2)[seen], y.flatten()[seen]
     return {
@@ -28,6 +28,9 @@ def class_metrics(prediction: ClassPrediction, y: Tensor) -> dict[str, float]:
         "nll": float(metrics.negative_log_likelihood(probabilities, labels)),
         "brier": float(metrics.brier(probabilities, labels)),
         "ece": float(metrics.calibration_error(probabilities, labels)),
+        "ece_adaptive": float(metrics.adaptive_calibration_error(probabilities, labels)),
+        "ece_classwise": float(metrics.classwise_calibration_error(probabilities, labels)),
+        "aurc": float(metrics.aurc(probabilities, labels)),
         **uncertainty(prediction, seen),
     }
 
@@ -84,10 +87,10 @@ def evaluate(
         seed: Of the draws.
 
     Returns:
-        The metrics of every set, ``{"test": {"accuracy": ...}, ...}``, where out-of-distribution sets carry their AUROC
-        against the test set by predictive entropy and by mutual information, and ``shifted`` holds the means over
-        corruptions at all severities; and the predictions as tensors, by
-        ``set.quantity``.
+        The metrics of every set, ``{"test": {"accuracy": ...}, ...}``: out-of-distribution sets carry their AUROC, AUPR
+        and FPR95 against the test set by predictive entropy and by mutual information, ``shifted`` holds the means over
+        corruptions at all severities, and with a calibration ``test`` also says what it was without. And the
+        predictions as tensors, by ``set.quantity``.
     """
     measured: dict[str, Any] = {}
     kept: dict[str, Tensor] = {}
@@ -109,14 +112,27 @@ def evaluate(
     for name, split in data.ood.items():
         prediction = posterior.predict(split.x, num_samples, seed=seed)
         if isinstance(prediction, ClassPrediction) and test is not None:
-            scores = {"entropy": lambda p: p.entropy, "mutual_information": lambda p: p.mutual_information}
-            auroc = {
-                f"auroc_{score}": float(metrics.auroc(of(test).flatten(), of(prediction).flatten()))
-                for score, of in scores.items()
-            }
-            measured[name] = {**auroc, **uncertainty(prediction)}
+            measured[name] = {**detection(test, prediction), **uncertainty(prediction)}
             kept |= _classes(name, prediction)
+    if posterior.calibrated is not None and test is not None and data.test.y is not None:
+        before = posterior.predict(data.test.x, num_samples, seed=seed, calibrated=False)
+        uncalibrated = class_metrics(before, data.test.y)  # type: ignore[arg-type]
+        measured["test"] |= {f"{key}_uncalibrated": uncalibrated[key] for key in ("nll", "ece")}
     return measured, kept
+
+
+def detection(test: ClassPrediction, foreign: ClassPrediction) -> dict[str, float]:
+    """How well entropy and mutual information tell foreign inputs (the positives) from the test set."""
+    measures = {"auroc": metrics.auroc, "aupr": metrics.aupr, "fpr95": metrics.fpr_at_tpr}
+    scores = {
+        "entropy": (test.entropy, foreign.entropy),
+        "mutual_information": (test.mutual_information, foreign.mutual_information),
+    }
+    return {
+        f"{measure}_{score}": float(function(near.flatten(), far.flatten()))
+        for measure, function in measures.items()
+        for score, (near, far) in scores.items()
+    }
 
 
 def members(posterior: Posterior, data: TaskData, *, seed: int = 0) -> list[dict[str, float]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .inference.marginals import Marginal
 from .inference.metrics import mean_and_standard_error
 
 
@@ -21,6 +22,7 @@ class Result:
         metrics: Measured on every set, ``{"test": {"nll": ...}, ..., "fit": {...}}``.
         history: One record a validated epoch, or a draw.
         predictions: By ``set.quantity``, as `evaluate` gives them.
+        marginals: Posterior and prior of weights and hyperparameters, by name.
     """
 
     method: str
@@ -29,6 +31,7 @@ class Result:
     metrics: dict[str, Any]
     history: list[dict[str, Any]]
     predictions: dict[str, Tensor]
+    marginals: dict[str, Marginal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,12 +24,14 @@ from .evaluation import evaluate, members
 from .inference import Checkpoint, InferenceError, Posterior, RunMonitor
 from .inference.driver import check_observations
 from .inference.files import read_tensors, remove_leftovers, write_json, write_tensors, write_text
+from .inference.marginals import Marginal, marginals, read_marginals, write_marginals
 from .models import BayesianModel
 from .spec import Spec
 from .tasks import Arrays, TaskData
 
 SPEC, METRICS, HISTORY, ENVIRONMENT = "spec.yaml", "metrics.json", "history.jsonl", "environment.json"
-PREDICTIONS, POSTERIOR, ARRAYS = "predictions.safetensors", "posterior", "arrays.npz"
+PREDICTIONS, MARGINALS = "predictions.safetensors", "marginals.safetensors"
+POSTERIOR, ARRAYS = "posterior", "arrays.npz"
 CHECKPOINT, LOCK, SOURCE = "checkpoint", ".lock", "data.json"
 PATIENCE = 3.0
 """Seconds to wait for another process in a folder: one that is being killed needs a moment."""
@@ -45,6 +47,7 @@ class Run:
         metrics: Measured on the task's sets: ``{"test": {"accuracy": ...}, ..., "fit": {...}}``.
         history: One record a validated epoch, or a draw.
         predictions: What was predicted for every set, by ``set.quantity``.
+        marginals: Posterior and prior of every weight and hyperparameter, by name.
         folder: Where it is kept, or None.
     """
 
@@ -53,6 +56,7 @@ class Run:
     metrics: dict[str, Any]
     history: list[dict[str, Any]] = field(default_factory=list)
     predictions: dict[str, Tensor] = field(default_factory=dict)
+    marginals: dict[str, Marginal] = field(default_factory=dict)
     folder: Path | None = None
 
 
@@ -119,14 +123,18 @@ def _fit(spec: Spec, data: TaskData, model: BayesianModel, guide: Any, monitor: 
             error.posterior.save(folder / POSTERIOR)
             error.add_note(f"the last good state is in {folder / POSTERIOR}")
         raise
+    if spec.calibration is not None and data.validation is not None and data.validation.y is not None:
+        found = posterior.calibrate(spec.calibration, data.validation.x, data.validation.y, seed=spec.seed)
+        posterior.info["calibration"] = dict(found.fitted)
     measured, predictions = evaluate(posterior, data, seed=spec.seed)
     measured["fit"] = dict(posterior.info)
     if alone := members(posterior, data, seed=spec.seed):
         measured["fit"]["members_test"] = alone
-    run = Run(spec, posterior, measured, monitor.history, predictions, folder)
+    run = Run(spec, posterior, measured, monitor.history, predictions, marginals(posterior, seed=spec.seed), folder)
     if folder is not None:
         posterior.save(folder / POSTERIOR)
         write_tensors(folder / PREDICTIONS, predictions)
+        write_marginals(folder / MARGINALS, run.marginals)
         write_json(folder / METRICS, measured)  # last: a folder with metrics is a finished run
     return run
 
@@ -263,6 +271,7 @@ def load(folder: str | Path, *, net: nn.Module | None = None) -> Run:
         _read_json(folder / METRICS),
         [json.loads(line) for line in (folder / HISTORY).read_text(encoding="utf-8").splitlines()],
         read_tensors(folder / PREDICTIONS) if (folder / PREDICTIONS).is_file() else {},
+        read_marginals(folder / MARGINALS),
         folder,
     )
 

@@ -9,15 +9,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from . import yamlfile
-from .choices import DEFAULTS, DRIVERS, GUIDES, MODELS, PRIORS, TASKS, Recipe, SpecError, build, plain
+from .choices import DEFAULTS, KINDS, TASKS, Recipe, SpecError, build, plain
 from .guides import DirichletRows, Family, Guide, MeanField
-from .inference import Driver
+from .inference import Calibration, Driver
 from .models import BayesianModel
 from .priors import SettingError, choice_name
 from .priors.globs import near_misses
 from .tasks import Task, TaskData
 
-KEYS = ("task", "model", "prior", "guide", "driver", "seed")
+KEYS = ("task", "model", "prior", "guide", "driver", "calibration", "seed")
 
 
 class Spec(BaseModel):
@@ -30,6 +30,8 @@ class Spec(BaseModel):
         guide: A guide family or a map of them; default ``mean_field`` for weights and ``dirichlet_rows`` for attention
             rows where the driver fits a guide, else none.
         driver: Default ``svi``.
+        calibration: What to fit on the validation examples after the driver's run, such as ``temperature_scaling``;
+            default none.
         seed: Of the net's start, of training and of the draws, default 0.
 
     Raises:
@@ -43,6 +45,7 @@ class Spec(BaseModel):
     prior: Any = "normal"
     guide: Any = None
     driver: Any = "svi"
+    calibration: Any = None
     seed: int = 0
 
     def __init__(self, **given: Any):
@@ -62,14 +65,11 @@ class Spec(BaseModel):
         seed = given.get("seed", 0)
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
             raise SpecError("seed", seed, "a whole number from 0 to 4294967295")
-        kinds = {"task": TASKS, "model": MODELS, "prior": PRIORS, "guide": GUIDES, "driver": DRIVERS}
         resolved: dict[str, Any] = {"seed": seed}
-        for key, kind in kinds.items():
-            value = given.get(key, DEFAULTS.get(key))
-            if key == "guide" and value is None:
-                resolved[key] = None
-            else:
-                resolved[key] = build(kind, value if value is not None else DEFAULTS[key], key)
+        for key in KEYS[:-1]:
+            value = given.get(key)
+            value = DEFAULTS.get(key) if value is None else value
+            resolved[key] = None if value is None else build(KINDS[key], value, key)
         driver: Driver = resolved["driver"]
         if resolved["guide"] is not None and not driver.needs_guide:
             name = next(iter(plain(driver)))
@@ -96,7 +96,7 @@ class Spec(BaseModel):
         """The Pyro model for a task's data, its net started from the spec's seed.
 
         Raises:
-            SpecError: The net does not fit the task, or the prior does not fit the net.
+            SpecError: The net does not fit the task, the prior does not fit the net, or the calibration fits neither.
         """
         import torch
 
@@ -104,9 +104,16 @@ class Spec(BaseModel):
             torch.manual_seed(self.seed)
             net = self.model.make(data.inputs, data.outputs) if isinstance(self.model, Recipe) else self.model
             try:
-                return BayesianModel(net, self.prior, data.likelihood)
+                model = BayesianModel(net, self.prior, data.likelihood)
             except SettingError as error:
                 raise SpecError("prior", error.value, error.expected) from None
+        if self.calibration is not None:
+            reason = self.calibration.refusal(model)
+            if data.validation is None:
+                reason = "none: the task has no validation examples to fit it on"
+            if reason:
+                raise SpecError("calibration", plain_name(self.calibration), reason)
+        return model
 
     def build_guide(self, model: BayesianModel, data: TaskData) -> Any:
         """The guide's recipe, or None where the driver needs none; it is tried on two examples.
@@ -139,4 +146,4 @@ class Spec(BaseModel):
 
 def plain_name(value: Any) -> Any:
     """A value for a message: the name of a class is enough."""
-    return type(value).__name__ if isinstance(value, Family | Task | Driver) else value
+    return choice_name(type(value)) if isinstance(value, Family | Task | Driver | Calibration) else value

@@ -72,6 +72,20 @@ def builtin() -> dict[str, Path]:
     return {Path(str(f)).stem: Path(str(f)) for f in sorted(folder.iterdir(), key=str) if str(f).endswith(".yaml")}
 
 
+def study_text(*names: str) -> str:
+    """The YAML file of a study that comes with the package.
+
+    Raises:
+        SpecError: There is no such study.
+    """
+    known = builtin()
+    if len(names) != 1 or names[0] not in known:
+        asked = " ".join(names)
+        accepted = f"a study among {', '.join(known)}{near_misses(asked, known)}"
+        raise SpecError("show", asked or None, accepted)
+    return known[names[0]].read_text(encoding="utf-8")
+
+
 def read_study(name: str, seeds: int | None = None, assignments: tuple[str, ...] = ()) -> Study:
     """A study that comes with the package, or that a YAML file holds.
 
@@ -269,7 +283,8 @@ def _result(method: str, seed: int, folder: Path) -> Result:
     import json
 
     from .inference.files import read_tensors
-    from .run import HISTORY, METRICS, PREDICTIONS
+    from .inference.marginals import read_marginals
+    from .run import HISTORY, MARGINALS, METRICS, PREDICTIONS
 
     return Result(
         method,
@@ -278,6 +293,7 @@ def _result(method: str, seed: int, folder: Path) -> Result:
         json.loads((folder / METRICS).read_text(encoding="utf-8")),
         [json.loads(line) for line in (folder / HISTORY).read_text(encoding="utf-8").splitlines()],
         read_tensors(folder / PREDICTIONS),
+        read_marginals(folder / MARGINALS),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,6 +84,14 @@ def read(path: str | Path) -> dict[str, Any]:
 def dump(content: Any) -> str:
     """YAML text."""
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def flow(content: Any) -> str:
+    """YAML in one line, without a line break at its end."""
+    text = yaml.dump(
+        content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=True, width=math.inf
+    )
+    return text.removesuffix("\n...\n").strip()
 
 
 def split_path(path: str) -> list[str]:

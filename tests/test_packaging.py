@@ -176,7 +176,7 @@ def test_the_sdist_holds_what_the_wheel_and_the_tests_need(files, tmp_path):
     unpacked = tmp_path / archive.name.removesuffix(".tar.gz")
     beside = {"pyproject.toml", "environment.yml", "Makefile", "LICENSE", "CITATION.cff"}
     beside |= {"constraints.txt", "constraints-lowest.txt"}
-    wanted = {name for name in files if name.startswith("tests/")} | beside
+    wanted = {name for name in files if name.startswith(("tests/", "notebooks/"))} | beside
     assert wanted - held == set()
     assert to_install(files) - to_install(held) == set()
     assert wheel_faults(files, build_wheel(unpacked)) == {}
@@ -225,7 +225,7 @@ def test_importing_a_room_does_not_run_the_front_door():
 def test_everything_the_package_names_exists():
     assert all(getattr(pyroformer, name) is not None for name in pyroformer.__all__)
     assert set(pyroformer.__all__) <= set(dir(pyroformer))
-    with pytest.raises(AttributeError, match="'nonsense'; it offers Run, Spec"):
+    with pytest.raises(AttributeError, match="'nonsense'; it offers About, Explanation, Run, Spec"):
         _ = pyroformer.nonsense
 
 

@@ -2,7 +2,17 @@
 
 from .columns import Cell, Column, best, cells, columns
 from .html import write_html
-from .plots import elbo_curves, method_styles, regression_band, reliability_diagram, validation_curves
+from .plots import (
+    elbo_curves,
+    entropy_histograms,
+    method_styles,
+    prior_posterior,
+    regression_band,
+    reliability_diagram,
+    risk_coverage_curves,
+    shift_curves,
+    validation_curves,
+)
 from .reading import reading
 from .table import rich_table, write_csv, write_long_csv
 
@@ -13,11 +23,15 @@ __all__ = [
     "cells",
     "columns",
     "elbo_curves",
+    "entropy_histograms",
     "method_styles",
+    "prior_posterior",
     "reading",
     "regression_band",
     "reliability_diagram",
     "rich_table",
+    "risk_coverage_curves",
+    "shift_curves",
     "validation_curves",
     "write_csv",
     "write_html",

@@ -58,6 +58,18 @@ MEASURES: dict[str, tuple[str, float, float]] = {
     "auroc_mutual_information": ("AUROC, MI", HIGHER, 1.0),
 }
 """Heading, ideal and factor by the key of a metric, in the order in which they are shown."""
+DETAILS: dict[str, tuple[str, float, float]] = {
+    "ece_adaptive": ("adaptive ECE %", LOWER, 100.0),
+    "ece_classwise": ("classwise ECE %", LOWER, 100.0),
+    "aurc": ("AURC %", LOWER, 100.0),
+    "nll_uncalibrated": ("NLL before", LOWER, 1.0),
+    "ece_uncalibrated": ("ECE % before", LOWER, 100.0),
+    "aupr_entropy": ("AUPR, H", HIGHER, 1.0),
+    "aupr_mutual_information": ("AUPR, MI", HIGHER, 1.0),
+    "fpr95_entropy": ("FPR95 %, H", LOWER, 100.0),
+    "fpr95_mutual_information": ("FPR95 %, MI", LOWER, 100.0),
+}
+"""The same for the second table."""
 
 TEST, HIDDEN, TEST_ONLY = "test", ("validation", "fit"), ("brier",)
 
@@ -67,16 +79,26 @@ def columns(comparison: Comparison) -> list[Column]:
 
     Metrics decide, not names of tasks: a set has the columns of the metrics that any method measured on it.
     """
+    seconds = Column("fit", "seconds", "seconds", LOWER)
+    timed = any(value(result, seconds) is not None for result in comparison.results)
+    return [*_measured(comparison, MEASURES), *([seconds] if timed else [])]
+
+
+def details(comparison: Comparison) -> list[Column]:
+    """What a second table shows: other views of calibration and detection, and what calibration changed."""
+    return _measured(comparison, DETAILS)
+
+
+def _measured(comparison: Comparison, measures: Mapping[str, tuple[str, float, float]]) -> list[Column]:
     found = []
     for group in comparison.sets():
         if group in HIDDEN or is_severity(group):
             continue
-        measured = {key for result in comparison.results for key in result.metrics.get(group) or {}}
-        for metric, (label, ideal, factor) in MEASURES.items():
-            if metric in measured and (group == TEST or metric not in TEST_ONLY):
+        keys = {key for result in comparison.results for key in result.metrics.get(group) or {}}
+        for metric, (label, ideal, factor) in measures.items():
+            if metric in keys and (group == TEST or metric not in TEST_ONLY):
                 found.append(Column(group, metric, label, ideal, factor))
-    seconds = Column("fit", "seconds", "seconds", LOWER)
-    return [*found, seconds] if any(value(result, seconds) is not None for result in comparison.results) else found
+    return found
 
 
 def is_severity(group: str) -> bool:

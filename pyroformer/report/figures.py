@@ -1,37 +1,32 @@
-"""The figures of a report, as SVG that stands inside a page and takes its colours from it."""
+"""The figures of a report: which there are, and what is in them."""
 
 from __future__ import annotations
 
-import io
 import re
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-import matplotlib
 import torch
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
+from ..inference import metrics
 from ..results import Comparison, Result
-from .columns import HIDDEN, TEST, is_severity
+from .columns import HIDDEN, MEASURES, TEST, is_severity
 from .plots import (
-    GRID,
-    INK,
-    MUTED,
-    Style,
     elbo_curves,
-    flat_labelled,
+    entropy_histograms,
+    prior_posterior,
     regression_band,
     reliability_diagram,
-    run_lines,
+    risk_coverage_curves,
+    shift_curves,
     validation_curves,
 )
+from .plots.reliability import flat_labelled
+from .plots.style import INK, Style
+from .plots.training import run_lines
+from .svg import Panel, figure, to_svg
 
-THEMED = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)"}
 PARTS = {
     "elbo": "ELBO",
     "log_likelihood": "log-likelihood",
@@ -40,47 +35,8 @@ PARTS = {
     "log_joint": "log joint",
 }
 MOST_POINTS = 400
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One figure of a page: the method it is about, its SVG, and a line below."""
-
-    method: str
-    svg: Markup
-    caption: str = ""
-
-
-def to_svg(figure: Figure, label: str) -> Markup:
-    """A figure as an SVG element without outside references: text stays text, greys become variables of the page."""
-    file = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has fonts of its own
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    svg = file.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    for color, variable in THEMED.items():
-        svg = svg.replace(color, variable)
-    label = str(Markup.escape(label))
-    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))
-
-
-def swatch(style: Style) -> Markup:
-    """A short piece of a method's line, to stand beside its name."""
-    dashes = {"-": "none", "--": "6 3", ":": "2 2", "-.": "7 2 2 2"}[style["linestyle"]]
-    line = '<path d="M0 3H22" stroke="{}" stroke-dasharray="{}"/>'
-    return Markup(f'<svg class="swatch" viewBox="0 0 22 6" aria-hidden="true">{line}</svg>').format(
-        style["color"], dashes
-    )
-
-
-def figure(width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure of that many inches with axes below each other."""
-    made = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))
-    return made, list(made.subplots(rows, 1, sharex=rows > 1, squeeze=False)[:, 0])
+MOST_SITES = 4
+BY_SEVERITY = ("accuracy", "nll", "ece")
 
 
 def reliability_panels(comparison: Comparison) -> dict[str, list[Panel]]:
@@ -101,6 +57,105 @@ def reliability_panels(comparison: Comparison) -> dict[str, list[Panel]]:
     return panels
 
 
+def risk_coverage_figures(comparison: Comparison, styles: Mapping[str, Style]) -> dict[str, Markup]:
+    """By labelled set, the risk-coverage curves of all methods."""
+    found = {}
+    for name in comparison.sets():
+        if name in HIDDEN or is_severity(name):
+            continue
+        pairs = {method: [_labelled(result, name) for result in comparison.of(method)] for method in comparison.methods}
+        kept = {method: [pair for pair in seeds if pair is not None] for method, seeds in pairs.items()}
+        if any(kept.values()):
+            made, (ax,) = figure(3.4, 2.5)
+            risk_coverage_curves(ax, kept, styles=styles, legend=False)
+            found[name] = to_svg(made, f"risk by coverage on {name}")
+    return found
+
+
+def shift_panels(comparison: Comparison, styles: Mapping[str, Style]) -> dict[str, list[Panel]]:
+    """By kind of corruption, accuracy and calibration of all methods as its severity grows from 0, the test set."""
+    severities = [re.fullmatch(r"(\w+)-([1-5])", name) for name in comparison.sets()]
+    kinds = dict.fromkeys(match[1] for match in severities if match)
+    panels: dict[str, list[Panel]] = {}
+    for kind in kinds:
+        sets = [TEST, *(f"{kind}-{severity}" for severity in range(1, 6))]
+        for metric in BY_SEVERITY:
+            values = {
+                method: [
+                    [result.metrics[name][metric] for name in sets]
+                    for result in comparison.of(method)
+                    if all(metric in (result.metrics.get(name) or {}) for name in sets)
+                ]
+                for method in comparison.methods
+            }
+            if any(values.values()):
+                made, (ax,) = figure(2.9, 2.1)
+                label, _, factor = MEASURES[metric]
+                shown = {m: [[factor * value for value in seed] for seed in seeds] for m, seeds in values.items()}
+                shift_curves(ax, shown, "", styles=styles, legend=False)  # the caption says it
+                panels.setdefault(kind, []).append(Panel(label, to_svg(made, f"{label} by severity of {kind}")))
+    return panels
+
+
+def entropy_panels(comparison: Comparison) -> list[Panel]:
+    """For each method the entropies of the test set and of the sets from elsewhere, pooled over its seeds."""
+    panels = []
+    for method in comparison.methods:
+        results = comparison.of(method)
+        names = [n for n in comparison.sets() if all(_foreign(result, n) for result in results)]
+        if not names:
+            continue
+        pooled = {n: torch.cat([r.predictions[f"{n}.probabilities"] for r in results]) for n in (TEST, *names)}
+        inside, *outside = (metrics.entropy(p) for p in pooled.values())
+        made, (ax,) = figure(2.9, 2.1)
+        classes = pooled[TEST].shape[-1]
+        entropy_histograms(ax, inside, dict(zip(names, outside, strict=True)), classes=classes)
+        panels.append(Panel(method, to_svg(made, f"entropies of {method}")))
+    return panels
+
+
+def _foreign(result: Result, name: str) -> bool:
+    """Whether predictions of a set without labels are there, and those of the test set."""
+    kept = [f"{TEST}.probabilities", f"{name}.probabilities"]
+    finite = all(key in result.predictions and result.predictions[key].isfinite().all() for key in kept)
+    return finite and name not in HIDDEN and f"{name}.labels" not in result.predictions
+
+
+def marginal_panels(comparison: Comparison, styles: Mapping[str, Style]) -> dict[str, list[Panel]]:
+    """By method that has a prior, a few sites from the first to the last layer: prior against posterior."""
+    panels: dict[str, list[Panel]] = {}
+    for method in comparison.methods:
+        results = comparison.of(method)
+        if not all(_weighs_prior(result) for result in results):
+            continue
+        sites = [name for name in results[0].marginals if all(name in result.marginals for result in results)]
+        owned = {name for name in sites for weight in sites if name.startswith(f"{weight}_")}  # hyper-sites
+        names = [name for name in sites if not name.endswith("bias") and name not in owned]
+        last = len(names) - 1
+        chosen = dict.fromkeys(names[round(i * last / (MOST_SITES - 1))] for i in range(MOST_SITES)) if names else {}
+        for name in chosen:
+            found = [result.marginals[name] for result in results]
+            priors = [marginal.prior for marginal in found if marginal.prior is not None]
+            made, (ax,) = figure(2.3, 1.8)
+            after = torch.cat([marginal.posterior for marginal in found])
+            if not after.isfinite().all():
+                continue
+            prior_posterior(ax, after, torch.cat(priors) if priors else None, color=styles[method]["color"], label="")
+            panels.setdefault(method, []).append(Panel(breakable(name), to_svg(made, f"{name} of {method}")))
+    return panels
+
+
+def breakable(name: str) -> str:
+    """A dotted name that a narrow page may break behind each dot."""
+    return name.replace(".", ".\u200b")
+
+
+def _weighs_prior(result: Result) -> bool:
+    """Whether the fit looked at the prior: maximum likelihood does not."""
+    weights = [record["beta"] for record in result.history if "beta" in record]
+    return not weights or any(weights)
+
+
 def _labelled(result: Result, name: str) -> tuple[Tensor, Tensor] | None:
     p, y = (result.predictions.get(f"{name}.{key}") for key in ("probabilities", "labels"))
     if p is None or y is None:
@@ -114,8 +169,7 @@ def bound_panels(comparison: Comparison, styles: Mapping[str, Style]) -> list[Pa
     panels = []
     for method in comparison.methods:
         histories = [result.history for result in comparison.of(method)]
-        weights = [record["beta"] for history in histories for record in history if "beta" in record]
-        wanted = ["log_likelihood"] if weights and not any(weights) else list(PARTS)
+        wanted = list(PARTS) if any(map(_weighs_prior, comparison.of(method))) else ["log_likelihood"]
         lines = {part: [line for history in histories for line in run_lines(history, part)] for part in wanted}
         # a part that is zero throughout is not there
         parts = [part for part, found in lines.items() if any(y.any() for _, y in found)]

@@ -14,8 +14,8 @@ from jinja2 import Environment, StrictUndefined
 from .. import yamlfile
 from ..inference.files import write_text
 from ..results import Comparison
-from . import figures
-from .columns import NEAR, Column, best, cells, columns, texts
+from . import figures, svg
+from .columns import NEAR, Column, best, cells, columns, details, texts
 from .fits import how_it_went, learned
 from .plots import method_styles
 from .reading import reading
@@ -37,8 +37,9 @@ class Entry:
 def write_html(comparison: Comparison, path: str | Path, environment: Mapping[str, Any] | None = None) -> None:
     """Write a comparison as one HTML file with its styles and figures inside, to be opened from anywhere.
 
-    It holds a reading of the numbers, the table, reliability diagrams, training curves, bands of regressions on one
-    input, learned quantities, what did not finish, and the spec of each method.
+    It holds a reading of the numbers, the tables, reliability diagrams, metrics by severity of shift, risk by coverage,
+    entropies in and out of distribution, bands of regressions on one input, training curves, prior against posterior,
+    learned quantities, what did not finish, and the spec of each method.
 
     Args:
         comparison: What was found; titles, descriptions, names and reasons are shown as plain text.
@@ -54,7 +55,7 @@ def render(comparison: Comparison, environment: Mapping[str, Any] | None = None)
     template = page.from_string(files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
     styles = method_styles(comparison.methods)
     headings, went = how_it_went(comparison)
-    shown = columns(comparison)
+    shown, more = columns(comparison), details(comparison)
     validated, validation = figures.validation_figure(comparison, styles)
     return template.render(
         comparison=comparison,
@@ -62,12 +63,15 @@ def render(comparison: Comparison, environment: Mapping[str, Any] | None = None)
         reading=reading(comparison),
         near=f"{NEAR:g}",
         seeds=seeds(comparison),
-        groups=[(name, list(group)) for name, group in groupby(shown, lambda column: column.group)],
-        columns=shown,
-        rows=rows(comparison, shown),
-        incomplete=any(cell.missing for column in shown for cell in cells(comparison, column).values()),
-        swatches={method: figures.swatch(style) for method, style in styles.items()},
+        tables={"numbers": table(comparison, shown), "details": table(comparison, more)},
+        columns=[*shown, *more],
+        incomplete=any(cell.missing for column in (*shown, *more) for cell in cells(comparison, column).values()),
+        swatches={method: svg.swatch(style) for method, style in styles.items()},
         reliability=figures.reliability_panels(comparison),
+        shifts=figures.shift_panels(comparison, styles),
+        risks=figures.risk_coverage_figures(comparison, styles),
+        entropies=figures.entropy_panels(comparison),
+        marginals=figures.marginal_panels(comparison, styles),
         bounds=figures.bound_panels(comparison, styles),
         validated=validated,
         validation=validation,
@@ -86,6 +90,20 @@ def seeds(comparison: Comparison) -> str:
         return ""
     most = f"{counts[-1]} seed" + ("s" if counts[-1] > 1 else "")
     return most if len(counts) == 1 else f"{counts[0]} to {most}"
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """A table of the page: its columns in groups, and a line a method."""
+
+    groups: list[tuple[str, list[Column]]]
+    rows: list[tuple[str, list[Entry]]]
+
+
+def table(comparison: Comparison, shown: list[Column]) -> PageTable:
+    """The table of some columns."""
+    groups = [(name, list(group)) for name, group in groupby(shown, lambda column: column.group)]
+    return PageTable(groups, rows(comparison, shown))
 
 
 def rows(comparison: Comparison, shown: list[Column]) -> list[tuple[str, list[Entry]]]:

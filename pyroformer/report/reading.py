@@ -65,7 +65,13 @@ def reading(comparison: Comparison) -> list[str]:
         return sentences
     if len(comparison.methods) == 1:
         return [*sentences, *_alone(comparison.methods[0], found)]
-    return [*sentences, *_test(found), *_mixtures(comparison), *_elsewhere(comparison, found)]
+    return [
+        *sentences,
+        *_test(found),
+        *_calibrated(comparison),
+        *_mixtures(comparison),
+        *_elsewhere(comparison, found),
+    ]
 
 
 def _runs(comparison: Comparison, found: Mapping[tuple[str, str], Found]) -> Iterator[str]:
@@ -121,6 +127,21 @@ def _coverage(column: Found, what: str) -> Iterator[str]:
     text = f"Intervals that should hold 90 % of the {what} come closest for {column.leader}."
     narrow = column.short_of(column.column.ideal)
     yield f"{text} They are too narrow for {column.named(narrow)}." if narrow else text
+
+
+def _calibrated(comparison: Comparison) -> Iterator[str]:
+    """What post-hoc calibration changed on the test set."""
+    measures = (("nll", "NLL", 1, " nats"), ("ece", "ECE", 100, " %"))
+    columns = {key: Column(TEST, key, "", 0.0) for metric, *_ in measures for key in (metric, f"{metric}_uncalibrated")}
+    found = {key: cells(comparison, column) for key, column in columns.items()}
+    for method in comparison.methods:
+        parts = [
+            f"{name} from {factor * before.mean:.3g} to {factor * after.mean:.3g}{unit}"
+            for metric, name, factor, unit in measures
+            if (before := found[f"{metric}_uncalibrated"].get(method)) and (after := found[metric].get(method))
+        ]
+        if parts:
+            yield f"Calibration after the fit took the test {' and its '.join(parts)} for “{method}”."
 
 
 def _mixtures(comparison: Comparison) -> Iterator[str]:

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from ..inference.files import write_text
 from ..results import Comparison
-from .columns import Column, best, cells, columns, is_number, texts
+from .columns import Column, best, cells, columns, details, is_number, texts
 
 GAP, CLOSE = 3, 1  # characters between columns of numbers, and where there is little room
 
@@ -165,11 +165,11 @@ def rich_table(comparison: Comparison) -> ComparisonTable:
 
 
 def write_csv(comparison: Comparison, path: str | Path) -> None:
-    """Write one row a method: mean, standard error and number of seeds of each column, unrounded and in units of 1.
+    """Write one row a method: mean, standard error and number of seeds of each metric, unrounded and in units of 1.
 
     Methods without a finished run have a row too, with a count of 0.
     """
-    shown = columns(comparison)
+    shown = [*columns(comparison), *details(comparison)]
     filled = [cells(comparison, column) for column in shown]
     names = [f"{column.group}.{column.metric}" for column in shown]
     rows: list[list[Any]] = [["method", *(f"{name}.{part}" for name in names for part in ("mean", "se", "n"))]]

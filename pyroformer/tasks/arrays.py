@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +12,13 @@ import torch
 from torch import Tensor
 
 from ..inference import DataError
-from ..inference.data import check_finite
 from ..inference.files import replacing
 from ..models import Categorical, Features, Gaussian, Image, Input, Likelihood, Output, Series, Tokens
 from ..models.likelihoods import IGNORED
 from ..priors.settings import check
 from .base import Split, Task, TaskData, shuffled
 from .idx import ReadFile, read_bytes
+from .npz import as_tensor, parse_npz
 from .table import read_table, read_target, same_columns
 
 KEYS = ("x", "y", "x_test", "y_test", "x_validation", "y_validation")
@@ -71,6 +68,9 @@ class Arrays(Task):
     Raises:
         SettingError: There is no such file, or a setting is out of range or has no meaning for the file.
         DataError: The arrays do not fit together, are empty, or hold NaN or infinity.
+
+    Example:
+        task: {arrays: {file: my.csv, target: price}}
     """
 
     file: str | None = None
@@ -138,13 +138,7 @@ class Arrays(Task):
     def _npz_content(self) -> Content:
         expected = f"expected a .npz file of plain arrays {', '.join(KEYS)}"
         read = read_bytes(str(self.file), expected.removeprefix("expected "))
-        if not zipfile.is_zipfile(io.BytesIO(read.content)):
-            raise DataError(f"{self.file} is no .npz file, or only a part of one: {expected}")
-        try:
-            with np.load(io.BytesIO(read.content), allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
-        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-            raise DataError(f"{self.file}: {error}: {expected}") from None
+        arrays = parse_npz(read, expected)
         return Content(arrays, None, None, _source([read]))
 
     def _csv_content(self) -> Content:
@@ -181,7 +175,7 @@ class Arrays(Task):
         for one, both in (("x_validation", "y_validation"), ("y_validation", "x_validation")):
             if one in arrays and both not in arrays:
                 raise DataError(f"{self.file or 'arrays'}: {one} but no {both}: expected both or none")
-        tensors = {name: _tensor(name, array) for name, array in arrays.items()}
+        tensors = {name: as_tensor(name, array) for name, array in arrays.items()}
         for name in [name for name in tensors if name.startswith("x")]:
             other = tensors["y" + name[1:]]
             if len(other) != len(tensors[name]) or not len(other):
@@ -241,20 +235,6 @@ def plain_array(name: str, values: Any) -> np.ndarray:
         return np.asarray(values)
     except ValueError:
         raise DataError(f"{name} holds lists of different lengths: expected an array of numbers") from None
-
-
-def _tensor(name: str, array: np.ndarray) -> Tensor:
-    """Whole numbers for classes and tokens ``[N, T]``, real ones for everything else."""
-    if array.dtype.kind not in "iubf":
-        raise DataError(f"{name} holds {array.dtype}: expected numbers")
-    if not array.ndim:
-        raise DataError(f"{name} is a single number: expected one entry an example")
-    if array.dtype.kind != "f" and (name.startswith("y") or array.ndim == 2):
-        return torch.as_tensor(array.astype(np.int64))
-    with np.errstate(over="ignore"):  # what becomes infinite is reported below
-        tensor = torch.as_tensor(array.astype(np.float32))
-    check_finite(name, tensor)
-    return tensor
 
 
 def _agree(names: list[str], tensors: dict[str, Tensor]) -> None:

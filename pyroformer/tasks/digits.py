@@ -43,7 +43,9 @@ class Digits(ImageTask):
         validation: Validation examples, default 100; the rest are for testing.
         noise: Standard deviation of the noise, default 0.3 (of a pixel range of 1).
         split: Seed of the split, of the noise and of the photographs' squares, default 0.
-        shifts, shift_examples: See `ImageTask`; default no shifts.
+        shifts: Corruptions to measure, among noise, blur, rotation, contrast, occlusion; default none. Each makes the
+            five sets ``<kind>-1`` to ``<kind>-5``.
+        shift_examples: See `ImageTask`.
 
     Raises:
         SettingError: A setting is out of range, or leaves nothing to test on.

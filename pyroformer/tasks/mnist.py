@@ -164,7 +164,8 @@ class Mnist(IdxImages):
         train: Training examples, default 55000.
         validation: Validation examples, default 5000; they stay the same when fewer train.
         patch, ood: See `Images28`.
-        split, shifts, shift_examples: See `ImageTask`; they bound the out-of-distribution set too.
+        split, shifts: See `ImageTask`.
+        shift_examples: See `ImageTask`; so many out-of-distribution images at most, too.
 
     Raises:
         SettingError: A setting is out of range.
@@ -187,7 +188,8 @@ class FashionMnist(IdxImages):
             else the download.
         train, validation: As for `Mnist`.
         patch, ood: See `Images28`.
-        split, shifts, shift_examples: See `ImageTask`; they bound the out-of-distribution set too.
+        split, shifts: See `ImageTask`.
+        shift_examples: See `ImageTask`; so many out-of-distribution images at most, too.
 
     Raises:
         SettingError: A setting is out of range.

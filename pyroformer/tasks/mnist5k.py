@@ -32,7 +32,8 @@ class Mnist5k(Images28):
         train: Training examples, default 4000.
         validation: Validation examples, default 500; the rest are for testing.
         patch, ood: See `Images28`.
-        split, shifts, shift_examples: See `ImageTask`; they bound the out-of-distribution set too.
+        split, shifts: See `ImageTask`.
+        shift_examples: See `ImageTask`; so many out-of-distribution images at most, too.
 
     Raises:
         SettingError: A setting is out of range, or leaves nothing to test on.

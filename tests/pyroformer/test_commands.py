@@ -31,7 +31,7 @@ def test_list_of_one_kind(pyroformer, kind):
     assert headings == [f"{kind.removesuffix('s')}s:" if kind != "studies" else "studies:"]
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["compare"], ["list"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["compare"], ["explain"], ["show"], ["schema"], ["list"]])
 def test_help_fits_a_narrow_terminal(pyroformer, command):
     ended = pyroformer(*command, "--help")
     assert ended.code == 0
@@ -50,7 +50,7 @@ def test_help_needs_no_torch(process):
 
 def test_the_module_is_the_command(process):
     ended = subprocess.run([sys.executable, "-m", "pyroformer", "--help"], capture_output=True, check=True, **process)
-    assert all(command in ended.stdout for command in ("run", "compare", "list"))
+    assert all(command in ended.stdout for command in ("run", "compare", "explain", "show", "schema", "list"))
     assert ended.stderr == ""
 
 

@@ -9,12 +9,13 @@ import torch
 from rich.console import Console
 from scipy.special import logsumexp
 from scipy.stats import norm
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from pyroformer import Spec, fit
+from pyroformer import Spec, fit, load
+from pyroformer.choices import SpecError
 from pyroformer.cli import metrics_table
 from pyroformer.evaluation import class_metrics, evaluate
-from pyroformer.inference import ClassPrediction
+from pyroformer.inference import ClassPrediction, metrics
 from pyroformer.tasks import Task
 
 NET = {"transformer": {"width": 8, "heads": 2, "depth": 1}}
@@ -79,6 +80,15 @@ def test_calibration_error_has_15_bins_of_equal_width():
     assert found != pytest.approx(calibration_error(p.numpy(), y.numpy(), 14), rel=1e-3)
 
 
+def test_other_views_of_calibration_are_those_of_the_metrics(classes):
+    p, y = (classes.predictions[f"noisy.{key}"] for key in ("probabilities", "labels"))
+    found = classes.metrics["noisy"]
+    assert found["ece_adaptive"] == pytest.approx(float(metrics.adaptive_calibration_error(p, y)), abs=1e-3)
+    assert found["ece_classwise"] == pytest.approx(float(metrics.classwise_calibration_error(p, y)), abs=1e-4)
+    assert found["aurc"] == pytest.approx(float(metrics.aurc(p, y)), abs=1e-4)
+    assert len({found[key] for key in ("ece", "ece_adaptive", "ece_classwise", "aurc")}) == 4
+
+
 def test_out_of_distribution_scores(classes):
     foreign, familiar = (kept(classes, f"{name}.probabilities") for name in ("photographs", "test"))
     score = np.concatenate([entropies(familiar), entropies(foreign)])
@@ -89,6 +99,9 @@ def test_out_of_distribution_scores(classes):
     parts = [entropies(p) - kept(classes, f"{name}.expected_entropy") for p, name in both]
     information = roc_auc_score(is_foreign, np.concatenate(parts))
     assert found["auroc_mutual_information"] == pytest.approx(information, abs=1e-3)
+    assert found["aupr_entropy"] == pytest.approx(average_precision_score(is_foreign, score), abs=1e-4)
+    fprs, tprs, _ = roc_curve(is_foreign, score, drop_intermediate=False)
+    assert found["fpr95_entropy"] == pytest.approx(fprs[tprs >= 0.95].min(), abs=0.01)
     assert "accuracy" not in found and "photographs.labels" not in classes.predictions
 
 
@@ -167,3 +180,33 @@ def test_corruptions_are_measured_apart_and_together(capsys, tmp_path):
     assert "shifted" in shown and "noise-1" not in shown
     source = json.loads((tmp_path / "run" / "data.json").read_text())
     assert source["split"] == 0 and source["sizes"]["noise-3"] == 30 and source["sizes"]["train"] == 60
+
+
+def test_calibration_is_fitted_on_validation_data_and_told_apart(digits, tmp_path):
+    run = fit(Spec(**digits, calibration="temperature_scaling"), out=tmp_path / "run")
+    plain = fit(Spec(**digits))
+    fitted = run.metrics["fit"]["calibration"]
+    assert fitted["nll_before"] == pytest.approx(plain.metrics["validation"]["nll"], rel=1e-6)
+    assert fitted["nll"] == pytest.approx(run.metrics["validation"]["nll"], rel=1e-6)
+    assert fitted["nll"] <= fitted["nll_before"] and fitted["temperature"] != pytest.approx(1, abs=1e-3)
+    assert run.metrics["test"]["nll_uncalibrated"] == plain.metrics["test"]["nll"]
+    assert run.metrics["test"]["ece_uncalibrated"] == plain.metrics["test"]["ece"]
+    assert run.metrics["test"]["nll"] != plain.metrics["test"]["nll"]
+    assert "nll_uncalibrated" not in plain.metrics["test"]
+    x = run.spec.task.load().test.x
+    again = load(tmp_path / "run")
+    assert again.spec.calibration == run.spec.calibration
+    assert torch.allclose(again.posterior.predict(x).probabilities, run.posterior.predict(x).probabilities)
+    assert torch.allclose(again.posterior.predict(x).probabilities.float(), run.predictions["test.probabilities"])
+
+
+def test_a_calibration_that_cannot_be_fitted_is_refused_before_any_work(toy, digits):
+    spec = Spec(**toy, calibration="temperature_scaling")
+    with pytest.raises(SpecError, match="calibration: got temperature_scaling; accepted: none: only classes"):
+        fit(spec)
+    x, y = torch.randn(20, 3), torch.arange(20) % 2
+    task = Task.from_arrays(x, y, x, y)
+    object.__setattr__(task, "validation", 0.0)
+    spec = Spec(task=task, model=digits["model"], driver=digits["driver"], calibration="temperature_scaling")
+    with pytest.raises(SpecError, match="accepted: none: the task has no validation examples to fit it on"):
+        fit(spec)

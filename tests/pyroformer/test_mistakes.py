@@ -204,7 +204,7 @@ WRONG_SPECS = {
     # names that do not exist
     "an unknown key": (
         "taks: digits",
-        "taks: got digits; accepted: the keys task, model, prior, guide, driver, seed; did you mean task?",
+        "taks: got digits; accepted: the keys task, model, prior, guide, driver, calibration, seed; did you mean task?",
     ),
     "an unknown task": ("task: digit", "task: got digit; accepted: a task among TASKS; did you mean digits?"),
     "an unknown model": (

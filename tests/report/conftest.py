@@ -1,11 +1,13 @@
 """Comparisons made by hand or by chance, for tables, plots and pages."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from pyroformer.inference import metrics
+from pyroformer.inference.marginals import Marginal
 from pyroformer.results import Comparison, Result
 
 METHODS = {  # sharpness of the logits, signal, spread of the draws
@@ -47,6 +49,9 @@ def class_metrics(probabilities, expected, labels=None):
             "nll": float(metrics.negative_log_likelihood(p, y)),
             "brier": float(metrics.brier(p, y)),
             "ece": float(metrics.calibration_error(p, y)),
+            "ece_adaptive": float(metrics.adaptive_calibration_error(p, y)),
+            "ece_classwise": float(metrics.classwise_calibration_error(p, y)),
+            "aurc": float(metrics.aurc(p, y)),
         }
     entropy = metrics.entropy(p)
     return {
@@ -97,11 +102,30 @@ def class_result(method, seed, *, size=300, tokens=None):
     measured["photographs"] = {
         "auroc_entropy": float(metrics.auroc(scores[0][0], scores[1][0])),
         "auroc_mutual_information": float(metrics.auroc(*((e - g).clamp(min=0) for e, g in scores))),
+        "aupr_entropy": float(metrics.aupr(scores[0][0], scores[1][0])),
+        "fpr95_entropy": float(metrics.fpr_at_tpr(scores[0][0], scores[1][0])),
         **class_metrics(p, h),
     }
     kept |= {"photographs.probabilities": p, "photographs.expected_entropy": h}
+    for severity in range(1, 6):
+        p, h = class_predictions("blur", method, seed, labels, severity / 4)
+        measured[f"blur-{severity}"] = class_metrics(p, h, labels)
+    if "mean field" in method:
+        measured["test"] |= {"nll_uncalibrated": 0.5 + 0.01 * seed, "ece_uncalibrated": 0.2}
     measured["fit"] = fit_info(method, seed)
-    return Result(method, seed, {**SPEC, "seed": seed}, measured, history_of(method, seed), kept)
+    result = Result(method, seed, {**SPEC, "seed": seed}, measured, history_of(method, seed), kept)
+    return replace(result, marginals=site_values(seed))
+
+
+def site_values(seed):
+    """Values of weights in two layers, of a bias and of a hyper-site."""
+    generator = torch.Generator().manual_seed(seed)
+    names = ("first.weight", "first.bias", "head.weight_scale", "head.weight")
+    values = torch.randn(len(names), 2, 200, generator=generator)
+    return {
+        name: Marginal(0.1 * after, before if "first" in name else None)
+        for name, (after, before) in zip(names, values, strict=True)
+    }
 
 
 def history_of(method, seed):

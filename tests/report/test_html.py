@@ -3,6 +3,7 @@
 import io
 import math
 import re
+from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -11,7 +12,7 @@ import torch
 from rich.console import Console
 
 from pyroformer.report import cells, columns, rich_table, write_csv, write_html, write_long_csv
-from pyroformer.report.columns import texts
+from pyroformer.report.columns import details, texts
 from pyroformer.report.fits import how_it_went, learned
 from pyroformer.report.html import render
 from pyroformer.results import Comparison, Result
@@ -86,15 +87,29 @@ def test_everything_of_the_comparison_is_on_it(page, classification):
     text = Page(page).text
     for expected in ("A small transformer on digits.", "pyroformer 0.1.0", "2031-05-06T07:08:09Z", "1 of 16 runs"):
         assert expected in text
-    for heading in ("In words", "In numbers", "Calibration", "Training", "Learned quantities", "Not finished", "Specs"):
+    for heading in (
+        *("In words", "In numbers", "More metrics", "Calibration", "Under growing shift", "Answering only when sure"),
+        *("Near and far", "Training", "Prior and posterior", "Learned quantities", "Not finished", "Specs"),
+    ):
         assert heading in text
     assert "draw 12: the potential energy is NaN" in text
     assert "matched_uniform_rows: kl_weight: 0" in text and "seed: " not in text
-    for column in columns(classification):
+    for column in (*columns(classification), *details(classification)):
         for mean, error in texts(column, cells(classification, column)).values():
             assert f"{mean} ± {error}" in text
-    # one diagram a method and labelled set, one panel of curves a method, one figure of validation curves
-    assert page.count('role="img"') == 5 * 2 + 5 + 1
+    names = re.findall(r'role="img" aria-label="(\w+)', page)
+    assert Counter(names) == {
+        "reliability": 5 * 2,  # a method and a labelled set
+        "accuracy": 1,  # by severity, with the two below
+        "NLL": 1,
+        "ECE": 1,
+        "risk": 2,  # a labelled set
+        "entropies": 5,  # a method
+        "training": 5,
+        "validation": 1,
+        "first": 3,  # the weights of the methods with a prior, which ML and ensembles of it are not
+        "head": 3,
+    }
 
 
 def test_the_page_marks_the_best(numbers):

@@ -93,3 +93,13 @@ def test_mixtures_are_compared_with_their_members():
     assert "“ensemble” has a lower test NLL than each of its members alone in 2 of 2 runs." in good
     worse = reading(Comparison("t", "", [run(0, 0.1), run(1, 0.25), *other]))
     assert "“ensemble” has a lower test NLL than each of its members alone in 1 of 2 runs." in worse
+
+
+def test_what_calibration_changed_is_told_with_both_numbers():
+    measured = {"nll": 0.5, "nll_uncalibrated": 0.75, "ece": 0.02, "ece_uncalibrated": 0.1}
+    texts = reading(compared(plain={"test": {"nll": 0.75, "ece": 0.1}}, scaled={"test": measured}))
+    (told,) = [text for text in texts if "Calibration after the fit" in text]
+    expected = "NLL from 0.75 to 0.5 nats and its ECE from 10 to 2 % for “scaled”"
+    assert told == f"Calibration after the fit took the test {expected}."
+    swapped = {"nll": 0.75, "nll_uncalibrated": 0.5, "ece": 0.1, "ece_uncalibrated": 0.02}  # planted: it got worse
+    assert expected not in " ".join(reading(compared(plain={"test": {"nll": 0.75}}, scaled={"test": swapped})))

@@ -1,0 +1,22 @@
+"""Plots of predictions, of posteriors and of training. Each function draws on the axes it is given and returns them."""
+
+from .entropy import entropy_histograms
+from .prior_posterior import prior_posterior
+from .regression import regression_band
+from .reliability import reliability_diagram
+from .risk_coverage import risk_coverage_curves
+from .shift import shift_curves
+from .style import method_styles
+from .training import elbo_curves, validation_curves
+
+__all__ = [
+    "elbo_curves",
+    "entropy_histograms",
+    "method_styles",
+    "prior_posterior",
+    "regression_band",
+    "reliability_diagram",
+    "risk_coverage_curves",
+    "shift_curves",
+    "validation_curves",
+]

@@ -2,7 +2,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOWEST := .venv-lowest/bin
 PIP := -q --disable-pip-version-check
-WHEEL_TESTS := installed.py priors guides report $(addprefix pyroformer/test_,spec.py mistakes.py run_folder.py)
+WHEEL_TESTS := installed.py priors report $(addprefix guides/test_,stock.py mean_field.py dirichlet_rows.py delta.py) \
+	$(addprefix pyroformer/test_,spec.py mistakes.py)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

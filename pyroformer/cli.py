@@ -186,7 +186,7 @@ def metrics_table(metrics: dict[str, Any]) -> Table:
     table = Table("metric", *sets)
     for key in dict.fromkeys(key for values in sets.values() for key in values):
         shown = [f"{values[key]:.4g}" if values.get(key) is not None else "" for values in sets.values()]
-        table.add_row(key.replace("_", " "), *shown)
+        table.add_row(key.replace("_mutual_information", "_MI").replace("_", " "), *shown)
     return table
 
 

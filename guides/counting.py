@@ -86,24 +86,46 @@ def count_parameters(guide: Guide, *example: Any) -> ParameterCounts:
     for family in guide.families:
         parameters = list(family.parameters())
         sites = [name for name in guide.sites if guide.family_of(name) is family]
-        times = [torch.zeros(p.shape, dtype=torch.int64, device=p.device) for p in parameters]
-        for name in sites:
-            for count, moved in zip(times, _moved(watch.seen[name], parameters), strict=True):
-                count += moved
-                own[name] += int(moved.sum())
-        several = [count > 1 for count in times]
+        index, idle, several = _owners([watch.seen[name] for name in sites], parameters)
+        for at, none, many in zip(index, idle, several, strict=True):
+            counts = torch.bincount(at[~none & ~many], minlength=len(sites)).tolist()
+            own |= {name: own[name] + count for name, count in zip(sites, counts, strict=True)}
         users: list[list[str]] = [[] for _ in parameters]
-        for name in sites if any(bool(each.any()) for each in several) else ():
-            for index, moved in enumerate(_moved(watch.seen[name], parameters)):
-                if together := int((moved & several[index]).sum()):
-                    own[name] -= together
-                    users[index].append(name)
+        for name in sites if any(bool(many.any()) for many in several) else ():
+            for which, moved in enumerate(_moved(watch.seen[name], parameters)):
+                if bool((moved & several[which]).any()):
+                    users[which].append(name)
         groups: dict[tuple[str, ...], int] = {}
-        for index, count in enumerate(times):
-            for who, numbers in ((users[index], several[index]), (sites, count == 0)):
+        for which, (none, many) in enumerate(zip(idle, several, strict=True)):
+            for who, numbers in ((users[which], many), (sites, none)):
                 groups[tuple(who)] = groups.get(tuple(who), 0) + int(numbers.sum())
         shared += [Shared(who, count) for who, count in groups.items() if count]
     return ParameterCounts(own, tuple(shared))
+
+
+def _owners(
+    said: list[Tensor], parameters: list[torch.nn.Parameter]
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """For each entry of each parameter the place of its one site; whether it has none; and whether it has several.
+
+    Sites are told apart by the binary digits of their places, two gradients a digit: that of all sites with the digit 1
+    and that of all with 0. Both move an entry only if several sites do.
+    """
+    index = [torch.zeros(p.shape, dtype=torch.int64, device=p.device) for p in parameters]
+    idle = [torch.ones(p.shape, dtype=torch.bool, device=p.device) for p in parameters]
+    several = [torch.zeros(p.shape, dtype=torch.bool, device=p.device) for p in parameters]
+    for digit in range(max(1, (len(said) - 1).bit_length())):
+        halves: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for place, one in enumerate(said):
+            halves[place >> digit & 1].append(one)
+        zeros, ones = (_moved(torch.stack(half).sum(), parameters) if half else None for half in halves)
+        for which in range(len(parameters)):
+            moved = [half[which] for half in (zeros, ones) if half is not None]
+            if ones is not None:
+                index[which] += ones[which].long() << digit
+            idle[which] &= ~torch.stack(moved).any(0)
+            several[which] |= torch.stack(moved).all(0) if len(moved) == 2 else False
+    return index, idle, several
 
 
 def _moved(said: Tensor, parameters: list[torch.nn.Parameter]) -> list[Tensor]:

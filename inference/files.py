@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -34,7 +35,7 @@ def writing(path: Path) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path`` to write to; it takes ``path``'s place when the block ends without an error.
 
-    A folder that stood there is removed after the new one is complete.
+    A folder that stood there is removed after the new one is complete; a file takes no folder's place.
 
     Raises:
         WriteError: The system refused to write; what stood at ``path`` stands there still.
@@ -50,6 +51,8 @@ def _replacing(path: Path) -> Iterator[Path]:
     try:
         yield new
         if path.is_dir():
+            if not new.is_dir():  # a folder would be lost to a file
+                raise IsADirectoryError(errno.EISDIR, "it is a folder, and a file was to be written")
             path.rename(old)
         try:
             new.replace(path)

@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 from ..models import BayesianModel, Categorical
-from ..models.likelihoods import IGNORED
 from ..priors.settings import check
 from .calibration import Calibration
+from .data import DataError
 
-GRID = 33
-TOLERANCE = 1e-4
+GRID = 17
+TOLERANCE = 1e-3
+"""Of the logarithm of the temperature: far below what validation data tell."""
+SLICE = 4096
+"""Examples whose logits are looked at together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +51,21 @@ class TemperatureScaling(Calibration):
         return None if isinstance(model.likelihood, Categorical) else "none: only classes have logits to scale"
 
     def fit(self, outputs: Tensor, y: Tensor) -> dict[str, float]:
-        flat, labels = outputs.flatten(1, -2).double(), y.flatten()
-        seen = labels != IGNORED
-        flat, labels = flat[:, seen], labels[seen]
+        labels = y.flatten()
+        seen = labels >= 0
+        if not seen.any():
+            raise DataError("validation y: no example has a label to fit a temperature on")
+        flat, labels = outputs.flatten(1, -2), labels[seen]
+        flat = flat if seen.all() else flat[:, seen]
+        parts = list(zip(flat.split(SLICE, 1), labels.split(SLICE), strict=True))
 
         def nll(log_temperature: float) -> float:
-            logs = (flat / math.exp(log_temperature)).log_softmax(-1)
-            of_label = logs.gather(-1, labels.expand(len(flat), -1).unsqueeze(-1)).squeeze(-1)
-            return float(-(of_label.logsumexp(0) - math.log(len(flat))).mean())
+            total = 0.0
+            for logits, own in parts:  # in slices: there may be far more logits than predictions
+                logs = (logits.double() / math.exp(log_temperature)).log_softmax(-1)
+                of_label = logs.gather(-1, own.expand(len(logs), -1).unsqueeze(-1)).squeeze(-1)
+                total -= float((of_label.logsumexp(0) - math.log(len(logs))).sum())
+            return total / len(labels)
 
         reach = math.log(self.most)
         found = minimum(nll, -reach, reach)

@@ -10,6 +10,7 @@ import inspect
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -40,6 +41,14 @@ class SpecError(Exception):
 
     def __str__(self) -> str:
         return f"{self.path}: got {_short(self.value)}; accepted: {self.accepted}"
+
+
+def check_file_to_write(path: Path, endings: tuple[str, ...] = ()) -> None:
+    """Raise a `SpecError` unless ``--out`` names a file, with one of the endings if there are any."""
+    if path.is_dir():
+        raise SpecError("--out", str(path), "a file; this is a folder")
+    if endings and path.suffix.lower() not in endings:
+        raise SpecError("--out", str(path), f"a file that ends in {' or '.join(endings)}")
 
 
 def as_yaml(value: Any) -> str:

@@ -85,7 +85,7 @@ def predict(
     source: Annotated[Path, typer.Option("--input", help="Inputs: .npz, .npy, .csv with the task's columns, or IDX.")],
     out: Annotated[Path, typer.Option(help="File to write, .csv or .npz.")],
     samples: Annotated[int, typer.Option(min=1, help="Draws from the posterior.")] = 32,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of the draws, default the run's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Of the draws, default the run's.")] = None,
 ) -> None:
     """Predict new inputs: probabilities, entropy and mutual information, or means and intervals."""
     from .predict import predict_file
@@ -137,12 +137,14 @@ def schema(
     """Print the JSON schema of specs or studies, for editors."""
     import json
 
+    from .choices import check_file_to_write
     from .help.json_schema import schema as made
     from .inference.files import write_json
 
     if out is None:
         print(json.dumps(made(document), indent=2))
     else:
+        check_file_to_write(out)
         write_json(out, made(document))
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .choices import SpecError
+from .choices import SpecError, check_file_to_write
 from .evaluation import LEVEL
 from .inference import ClassPrediction, RealPrediction
-from .inference.files import replacing, write_text
+from .inference.files import read_json, replacing, write_text
 from .inference.posterior import NUM_SAMPLES
 from .inference.prediction import Prediction
-from .run import Run
+from .run import SOURCE, Run
 from .tasks.inputs import read_inputs
 
 FORMATS = (".csv", ".npz")
@@ -46,16 +46,16 @@ def predict_file(
         WriteError: The target cannot be written.
     """
     source, target = Path(source), Path(target)
-    if target.suffix.lower() not in FORMATS:
-        raise SpecError("--out", str(target), f"a file that ends in {' or '.join(FORMATS)}")
+    check_file_to_write(target, FORMATS)
     if target.resolve() == source.resolve():
         raise SpecError("--out", str(target), "another file than --input")
     data = run.spec.task.load()
-    x = read_inputs(source, data)
+    # as it was when the run learned: a table may have grown since
+    known = data.source if run.folder is None else read_json(run.folder / SOURCE)
+    x = read_inputs(source, data, known)
     prediction = run.posterior.predict(x, num_samples, seed=run.spec.seed if seed is None else seed)
     quantities = as_arrays(prediction)
-    classes = data.source.get("classes")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    classes = known.get("classes")
     if target.suffix.lower() == ".npz":
         with replacing(target) as new, new.open("wb") as file:
             np.savez_compressed(file, **quantities)  # type: ignore[arg-type]

@@ -62,7 +62,7 @@ def adaptive_calibration_error(probabilities: Tensor, labels: Tensor, *, bins: i
     :Reference: Nguyen and O'Connor (2015), arXiv:1508.05154; Mukhoti et al. (2020), arXiv:2002.09437."""
     p, y = classified(probabilities, labels)
     _check(bins)
-    top, predicted = p.detach().max(-1)
+    top, predicted = p.detach().clamp(max=1).max(-1)
     order = top.argsort()
     gaps = shared_by_ties(top[order], (predicted == y).double()[order]) - top[order]
     return torch.stack([part.sum().abs() for part in gaps.tensor_split(min(bins, len(y)))]).sum() / len(y)

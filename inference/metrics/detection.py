@@ -46,7 +46,7 @@ def fpr_at_tpr(scores_negative: Tensor, scores_positive: Tensor, *, tpr: float =
     :Returns: :math:`\frac1N \sum_n 1[s^-_n \ge t]`, ``[]``, with the largest threshold :math:`t` among the positives
         for which :math:`\frac1M \sum_m 1[s^+_m \ge t] \ge \mathrm{tpr}`.
     :Raises: ValueError for a wrong type or shape, NaN, an empty class, or a ``tpr`` out of range.
-    :Reference: Liang, Li and Srikant (2018), arXiv:1706.02690 (with the classes the other way round)."""
+    :Reference: Hendrycks, Mazeika and Dietterich (2019), arXiv:1812.04606 (foreign inputs are positives)."""
     negative, positive = _scores(scores_negative, scores_positive)
     if not isinstance(tpr, float | int) or isinstance(tpr, bool) or not 0 < tpr <= 1:
         raise ValueError(f"tpr is {tpr!r}: expected a number above 0, at most 1")

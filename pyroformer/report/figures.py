@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..inference import metrics
 from ..results import Comparison, Result
-from .columns import HIDDEN, MEASURES, TEST, is_severity
+from .columns import HIDDEN, MEASURES, TEST, is_number, is_severity
 from .plots import (
     elbo_curves,
     entropy_histograms,
@@ -84,7 +84,7 @@ def shift_panels(comparison: Comparison, styles: Mapping[str, Style]) -> dict[st
                 method: [
                     [result.metrics[name][metric] for name in sets]
                     for result in comparison.of(method)
-                    if all(metric in (result.metrics.get(name) or {}) for name in sets)
+                    if all(is_number((result.metrics.get(name) or {}).get(metric)) for name in sets)
                 ]
                 for method in comparison.methods
             }

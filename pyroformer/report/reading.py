@@ -148,7 +148,11 @@ def _mixtures(comparison: Comparison) -> Iterator[str]:
     """Whether a mixture is better than each of its members on its own."""
     for method in comparison.methods:
         runs = [result.metrics for result in comparison.of(method) if result.metrics.get("fit", {}).get("members_test")]
-        better = [all(run[TEST]["nll"] < alone["nll"] for alone in run["fit"]["members_test"]) for run in runs]
+        # members have no calibration of their own
+        nlls = [run[TEST].get("nll_uncalibrated", run[TEST]["nll"]) for run in runs]
+        better = [
+            all(nll < alone["nll"] for alone in run["fit"]["members_test"]) for nll, run in zip(nlls, runs, strict=True)
+        ]
         if runs:
             count = f"{sum(better)} of {len(runs)} runs"
             yield f"“{method}” has a lower test NLL than each of its members alone in {count}."

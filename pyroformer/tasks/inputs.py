@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,10 +17,12 @@ from .idx import ReadFile, parse_idx, read_bytes
 from .npz import as_tensor, parse_npy, parse_npz
 from .table import read_table
 
+FAR = 20.0
+"""No pixel of an image in [0, 1] is so large, not with noise added; bytes are."""
 EXPECTED = "expected a .npz file with the array x, a .npy file, a .csv file with the task's columns, or an IDX file"
 
 
-def read_inputs(path: str | Path, data: TaskData) -> Tensor:
+def read_inputs(path: str | Path, data: TaskData, source: Mapping[str, Any] | None = None) -> Tensor:
     """Inputs as the task's net takes them.
 
     A ``.npz`` file holds them as ``x`` (or as its only array), a ``.npy`` file as its array. A ``.csv`` file has the
@@ -28,6 +32,7 @@ def read_inputs(path: str | Path, data: TaskData) -> Tensor:
     Args:
         path: The file.
         data: The task's data.
+        source: What a run's records say of its data: names and scaling of a table's columns; default that of ``data``.
 
     Returns:
         ``[N, ...]``.
@@ -38,7 +43,7 @@ def read_inputs(path: str | Path, data: TaskData) -> Tensor:
     file = read_bytes(path, EXPECTED.removeprefix("expected "))
     kind = file.path.suffix.lower()
     if kind == ".csv":
-        x = _from_table(file, data)
+        x = _from_table(file, data.source if source is None else source)
     elif kind == ".npz":
         arrays = parse_npz(file, EXPECTED)
         if "x" not in arrays and len(arrays) != 1:
@@ -51,8 +56,8 @@ def read_inputs(path: str | Path, data: TaskData) -> Tensor:
     return _fitting(path, x, data)
 
 
-def _from_table(file: ReadFile, data: TaskData) -> Tensor:
-    names = data.source.get("features")
+def _from_table(file: ReadFile, source: Mapping[str, Any]) -> Tensor:
+    names = source.get("features")
     if names is None:
         raise DataError(f"{file.path}: the task was no .csv file: expected a .npz or .npy file")
     table = read_table(file)
@@ -66,10 +71,11 @@ def _from_table(file: ReadFile, data: TaskData) -> Tensor:
     else:
         raise DataError(f"{file.path} has {len(table.names)} columns and no header: expected {len(names)}")
     rows = [[table.number(row, column) for column in columns] for row in range(len(table.rows))]
-    x = torch.tensor(rows, dtype=torch.float64)
-    if scaling := data.source.get("standardized"):
-        x = (x.float().double() - torch.tensor(scaling["mean"]).double()) / torch.tensor(scaling["sd"]).double()
-    return x.float()
+    x = torch.tensor(rows, dtype=torch.float32)
+    if scaling := source.get("standardized"):
+        mean, sd = (torch.tensor(scaling[key], dtype=torch.float64) for key in ("mean", "sd"))
+        x = ((x.double() - mean) / sd).float()
+    return x
 
 
 def _fitting(path: str | Path, x: Tensor, data: TaskData) -> Tensor:
@@ -80,9 +86,15 @@ def _fitting(path: str | Path, x: Tensor, data: TaskData) -> Tensor:
     if x.shape[1:] != known.shape[1:] or not len(x):
         shape = ", ".join(["N", *map(str, known.shape[1:])])
         raise DataError(f"{path} holds inputs of shape {tuple(x.shape)}: expected ({shape}), at least one")
-    if known.is_floating_point() != x.is_floating_point():
-        kinds = ("real numbers", "whole numbers") if known.is_floating_point() else ("whole numbers", "real numbers")
-        raise DataError(f"{path} holds {kinds[1]}: expected {kinds[0]}")
+    if known.is_floating_point():
+        x = x.to(known.dtype)
+    elif x.is_floating_point():
+        raise DataError(f"{path} holds real numbers: expected whole numbers")
+    low, high = float(known.min()), float(known.max())
+    if isinstance(data.inputs, Image) and low >= 0 and high <= 1 and (far := float(x.abs().max())) > FAR:
+        raise DataError(
+            f"{path} holds pixels up to {far:g}: expected about 0 to 1, as in training (bytes: divide by 255)"
+        )
     if isinstance(data.inputs, Tokens) and not 0 <= int(x.min()) <= int(x.max()) < data.inputs.vocabulary:
         raise DataError(
             f"{path} holds tokens from {int(x.min())} to {int(x.max())}: expected 0 to {data.inputs.vocabulary - 1}"

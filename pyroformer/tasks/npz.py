@@ -14,6 +14,9 @@ from ..inference import DataError
 from ..inference.data import check_finite
 from .idx import ReadFile
 
+DAMAGED = (ValueError, OSError, EOFError, SyntaxError, MemoryError)
+"""What NumPy raises on headers that are no headers, or that promise more than there is."""
+
 
 def parse_npz(file: ReadFile, expected: str) -> dict[str, np.ndarray]:
     """The arrays of a ``.npz`` file by name; objects are never unpickled.
@@ -30,7 +33,7 @@ def parse_npz(file: ReadFile, expected: str) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(file.content), allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (*DAMAGED, KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{file.path}: {error}: {expected}") from None
 
 
@@ -42,7 +45,7 @@ def parse_npy(file: ReadFile, expected: str) -> np.ndarray:
     """
     try:
         return np.lib.format.read_array(io.BytesIO(file.content), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except DAMAGED as error:
         raise DataError(f"{file.path}: {error}: {expected}") from None
 
 

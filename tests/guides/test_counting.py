@@ -1,5 +1,7 @@
 """Parameters by site: known counts of every family, sums that agree with the guide, and what several sites share."""
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
@@ -76,3 +78,29 @@ def test_the_random_state_is_left_alone(model):
     before = torch.get_rng_state()
     count_parameters(guide, X)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 9])
+def test_any_number_of_sites_is_told_apart(count):
+    """Each has an own size; what the first and the last share stays shared."""
+
+    class Pairs(Family):
+        def setup(self, sites):
+            self.names = list(sites)
+            self.own = nn.ParameterList(torch.zeros(3 + i) for i in range(len(sites)))
+            self.common = nn.Parameter(torch.zeros(2))
+
+        def posterior(self, name, prior, msg):
+            place = self.names.index(name)
+            ends = self.common.sum() if place in (0, len(self.names) - 1) else 0.0
+            return self.own[place].sum() + ends + torch.zeros(prior.event_shape), None
+
+    def sites(x):
+        for place in range(count):
+            pyro.sample(f"w{place}", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+
+    guide = Guide(sites, Pairs(), (X,))
+    found = count_parameters(guide, X)
+    common = 2 if count == 1 else 0
+    assert found.own == {f"w{place}": 3 + place + common for place in range(count)}
+    assert [(each.sites, each.count) for each in found.shared] == ([(("w0", f"w{count - 1}"), 2)] if count > 1 else [])

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from pyroformer.guides import Delta, DirichletRows, Guide, MeanField
 from pyroformer.inference import SVI, Data, DeepEnsemble, DrawsPosterior, GuidePosterior, MixturePosterior, Posterior
+from pyroformer.inference.files import WriteError, write_text
 from pyroformer.models import BayesianModel, Categorical, Features, Gaussian, Output, Series, Transformer
 from pyroformer.priors import FlatRows, Learned, Normal, settings
 
@@ -250,3 +251,12 @@ def test_a_model_that_does_not_fit_is_refused(kind, other, message, tmp_path):
     posterior(kind).save(tmp_path / "p")
     with pytest.raises(ValueError, match=f"(?s){message}"):
         Posterior.load(tmp_path / "p", other())
+
+
+def test_a_file_takes_no_folders_place(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "precious").touch()
+    with pytest.raises(WriteError, match="folder could not be written: it is a folder, and a file was to be written"):
+        write_text(tmp_path / "folder", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert (tmp_path / "folder" / "precious").exists()

@@ -7,7 +7,7 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from pyroformer.guides import MeanField
-from pyroformer.inference import ML, SVI, Data, DeepEnsemble, Posterior, TemperatureScaling
+from pyroformer.inference import ML, SVI, Data, DataError, DeepEnsemble, Posterior, TemperatureScaling
 from pyroformer.models import BayesianModel, Categorical, Features, Gaussian, Output, Transformer
 from pyroformer.models.likelihoods import IGNORED
 from pyroformer.priors import Normal, SettingError
@@ -64,6 +64,22 @@ def test_tokens_without_a_label_do_not_count():
     masked = torch.cat([outputs, logits(3, 20, seed=5).unsqueeze(2)], 2)
     ignored = torch.cat([y, torch.full((20, 1), IGNORED)], 1)
     assert TemperatureScaling().fit(masked, ignored) == TemperatureScaling().fit(outputs, y)
+
+
+def test_without_a_label_there_is_no_temperature():
+    outputs, y = logits(2, 10), torch.full((10,), IGNORED)
+    with pytest.raises(DataError, match="validation y: no example has a label"):
+        TemperatureScaling().fit(outputs, y)
+    some = torch.cat([labels_at(outputs, 2.0)[:5], torch.full((5,), -1)])  # nor does any other number below 0 count
+    assert TemperatureScaling().fit(outputs, some) == TemperatureScaling().fit(outputs[:, :5], some[:5])
+
+
+def test_slices_add_up(monkeypatch):
+    outputs = logits(3, 100)
+    y = labels_at(outputs, 2.0)
+    whole = TemperatureScaling().fit(outputs, y)
+    monkeypatch.setattr("pyroformer.inference.temperature_scaling.SLICE", 7)
+    assert TemperatureScaling().fit(outputs, y) == pytest.approx(whole)
 
 
 def test_it_stays_within_its_bounds():

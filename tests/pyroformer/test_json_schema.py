@@ -248,3 +248,11 @@ def test_the_command(pyroformer, tmp_path):
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["study.json"]
     message = pyroformer("schema", "stdy").message
     assert message == "schema: got stdy; accepted: spec or study; did you mean study?"
+
+
+def test_a_folder_is_not_lost_to_a_schema(pyroformer, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "precious").touch()
+    message = pyroformer("schema", "--out", tmp_path / "folder").message
+    assert message == f"--out: got {tmp_path / 'folder'}; accepted: a file; this is a folder"
+    assert (tmp_path / "folder" / "precious").exists()

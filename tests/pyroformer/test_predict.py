@@ -1,6 +1,7 @@
 """Predictions for new files: the numbers of the posterior, and what is said of files that do not fit."""
 
 import csv
+import io
 
 import numpy as np
 import pytest
@@ -105,6 +106,36 @@ def test_a_table_by_its_columns(flowers, pyroformer, tmp_path):
     assert table(tmp_path / "bare-out.csv") == rows
 
 
+def test_a_table_that_has_grown_changes_nothing(flowers, pyroformer, tmp_path):
+    """The scaling is that of the rows that were trained on, as the run recorded it, in double precision."""
+    folder = tmp_path / "grown"
+    generator = np.random.default_rng(1)
+    rows = [f"{1e6 + generator.normal():.4f},{generator.normal():.3f},{i % 2}" for i in range(40)]
+    file = folder.with_suffix(".csv")
+    file.write_text("\n".join(["big,small,kind", *rows]) + "\n")
+    net = {"transformer": {"width": 8, "heads": 2, "depth": 1}}
+    run = fit(Spec(task={"arrays": {"file": str(file)}}, model=net, driver={"svi": {"epochs": 1}}), out=folder)
+    data = run.spec.task.load()
+    mean, sd = (torch.tensor(data.source["standardized"][key], dtype=torch.float64) for key in ("mean", "sd"))
+    raw = torch.tensor([[float(cell) for cell in row.split(",")[:2]] for row in rows[:5]])
+    expected = run.posterior.predict(((raw.double() - mean) / sd).float(), seed=run.spec.seed).probabilities
+    (tmp_path / "new.csv").write_text("\n".join(["big,small,kind", *rows[:5]]) + "\n")
+    for name in ("before", "after"):
+        pyroformer("predict", folder, "--input", tmp_path / "new.csv", "--out", tmp_path / f"{name}.npz")
+        with np.load(tmp_path / f"{name}.npz") as found:
+            assert np.allclose(found["probabilities"], expected, atol=1e-6)
+        with file.open("a") as more:
+            more.write("\n".join(f"{2e6 + i},{9 * i},{i % 2}" for i in range(60)) + "\n")
+
+
+def test_whole_numbers_stand_for_real_ones(curve, pyroformer, tmp_path):
+    np.save(tmp_path / "whole.npy", np.array([[1], [2]]))
+    np.save(tmp_path / "real.npy", np.array([[1.0], [2.0]]))
+    for name in ("whole", "real"):
+        pyroformer("predict", curve, "--input", tmp_path / f"{name}.npy", "--out", tmp_path / f"{name}.csv")
+    assert table(tmp_path / "whole.csv") == table(tmp_path / "real.csv")
+
+
 def test_real_numbers(curve, pyroformer, tmp_path):
     run, x = load(curve), torch.linspace(-2, 2, 5).unsqueeze(1)
     np.save(tmp_path / "x.npy", x.numpy())
@@ -127,6 +158,15 @@ def test_one_row_a_token():
 
 
 EXPECTED = "expected a .npz file with the array x, a .npy file, a .csv file with the task's columns, or an IDX file"
+
+
+def npy_with(shape):
+    """A ``.npy`` file of 64 numbers whose header says something else."""
+    file = io.BytesIO()
+    np.save(file, np.zeros((1, 8, 8)))
+    return file.getvalue().replace(b"'shape': (1, 8, 8)", shape.encode().ljust(18)).replace(b" \n", b"\n", 1)
+
+
 DIGITS = {
     "no file": (None, "FILE: no such file: " + EXPECTED),
     "an empty file": ("new.npz", b"", f"FILE is no .npz file, or only a part of one: {EXPECTED}"),
@@ -150,6 +190,16 @@ DIGITS = {
         "new.npy",
         np.full((1, 8, 8), np.nan, np.float32),
         "x: example 0 holds nan (1 of 1 examples do): expected finite numbers",
+    ),
+    "bytes": (
+        "new.npy",
+        np.full((1, 8, 8), 255, np.uint8),
+        "FILE holds pixels up to 255: expected about 0 to 1, as in training (bytes: divide by 255)",
+    ),
+    "a header that lies": (
+        "new.npy",
+        npy_with("'shape': (20000000, 80, 800)"),
+        "FILE: Unable to allocate 9.31 TiB for an array with shape (1280000000000,) and data type float64: " + EXPECTED,
     ),
     "words": ("new.npy", np.array([["a"]]), "x holds <U1: expected numbers"),
     "a pickle": (
@@ -193,5 +243,12 @@ def test_outputs_that_are_refused(classes, pyroformer, tmp_path):
     np.savez(tmp_path / "x.npz", np.zeros((1, 8, 8), np.float32))
     message = pyroformer("predict", classes, "--input", tmp_path / "x.npz", "--out", tmp_path / "x.npz").message
     assert message == f"--out: got {tmp_path / 'x.npz'}; accepted: another file than --input"
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "folder.csv" / "precious").touch()
+    message = pyroformer("predict", classes, *source, "--out", tmp_path / "folder.csv").message
+    assert message == f"--out: got {tmp_path / 'folder.csv'}; accepted: a file; this is a folder"
+    assert (tmp_path / "folder.csv" / "precious").exists()
+    below = pyroformer("predict", classes, *source, "--out", tmp_path / "x.npy" / "out.csv")
+    assert below.code == 1 and "could not be written" in below.err and "Traceback" not in below.err
     message = pyroformer("predict", tmp_path, *source, "--out", tmp_path / "out.csv").message
     assert message == f"{tmp_path}: got no spec.yaml; accepted: the folder of a run"

@@ -103,3 +103,21 @@ def test_what_calibration_changed_is_told_with_both_numbers():
     assert told == f"Calibration after the fit took the test {expected}."
     swapped = {"nll": 0.75, "nll_uncalibrated": 0.5, "ece": 0.1, "ece_uncalibrated": 0.02}  # planted: it got worse
     assert expected not in " ".join(reading(compared(plain={"test": {"nll": 0.75}}, scaled={"test": swapped})))
+
+
+def test_members_are_compared_with_their_mixture_before_its_calibration():
+    def mixed(**test):
+        fit = {"members_test": [{"nll": 0.6}, {"nll": 0.7}]}
+        return " ".join(
+            reading(
+                Comparison(
+                    "",
+                    "",
+                    [Result("m", 0, {}, {"test": test, "fit": fit}, [], {})] * 1
+                    + [Result("other", 0, {}, {"test": {"nll": 1.0}}, [], {})],
+                )
+            )
+        )
+
+    assert "each of its members alone in 1 of 1 runs" in mixed(nll=0.5)
+    assert "each of its members alone in 0 of 1 runs" in mixed(nll=0.5, nll_uncalibrated=0.65)

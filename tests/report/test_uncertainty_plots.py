@@ -137,5 +137,17 @@ def test_a_flat_prior_is_not_drawn_and_a_point_has_a_place(ax):
     assert len(ax.patches) == 1
     other = Figure().subplots()
     prior_posterior(other, torch.full((10,), 2.0))
-    assert other.get_xlim()[0] < 2 < other.get_xlim()[1]
+    low, high = other.get_xlim()
+    assert low < 2 < high and high - low < 0.1
     draw(other)
+
+
+@pytest.mark.parametrize("value", [0.1, 3e4])
+def test_the_prior_of_a_point_estimate_stays_in_view(ax, value):
+    before = value * torch.randn(1000, generator=torch.Generator().manual_seed(0)).exp()
+    prior_posterior(ax, torch.full((128,), value), before)
+    low, high = ax.get_xlim()
+    assert low < value < high
+    inside = ((before > low) & (before < high)).double().mean()
+    assert inside > 0.05 and steps(ax.patches[1])[0].max() > 0
+    draw(ax)

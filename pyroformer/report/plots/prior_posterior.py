@@ -13,6 +13,12 @@ TAIL = 0.01
 """Share of the values that is left out at either end: single values of a heavy tail would squeeze the rest."""
 
 
+MOST = 10.0
+"""Width of the axis at most, in widths of the narrower of the two."""
+POINT, LEAST = 1e-6, 0.02
+"""What is narrower than this share of the other is a point; as a width it then has that share of the other."""
+
+
 def prior_posterior(
     ax: Axes, posterior: Tensor, prior: Tensor | None = None, *, color: str = COLORS[0], label: str = "value"
 ) -> Axes:
@@ -25,17 +31,20 @@ def prior_posterior(
         color: Of the posterior.
         label: Of the horizontal axis.
 
-    The axis holds the central 98 % of the wider of the two, and at most ten times the width of the narrower; what lies
-    beyond is counted at neither end.
+    The axis holds the central 98 % of the wider of the two, and at most ten times the width of the narrower (of a
+    point, a fifth of the width of the other); what lies beyond is counted at neither end.
     """
     found = [values.flatten().double().cpu().numpy() for values in (posterior, prior) if values is not None]
     central = [np.quantile(values, (TAIL, 1 - TAIL)) for values in found]
     low, high = min(c[0] for c in central), max(c[1] for c in central)
-    narrow = min(central, key=lambda c: c[1] - c[0])
-    middle, reach = narrow.mean(), 5 * max(narrow[1] - narrow[0], 1e-12)
+    narrow, wide = (choose(central, key=lambda c: c[1] - c[0]) for choose in (min, max))
+    width = narrow[1] - narrow[0]
+    if width < POINT * max(wide[1] - wide[0], abs(narrow.mean()), 1e-9):
+        width = max(LEAST * (wide[1] - wide[0]), 1e-3 * abs(narrow.mean()), 1e-9)
+    middle, reach = narrow.mean(), MOST / 2 * width
     low, high = max(low, middle - reach), min(high, middle + reach)
-    if not high > low:
-        low, high = low - 0.5, high + 0.5
+    if high - low < width / 2:
+        low, high = middle - width, middle + width
     edges = np.linspace(low, high, BINS + 1)
 
     def density(values: np.ndarray) -> np.ndarray:

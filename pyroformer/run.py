@@ -134,7 +134,8 @@ def _fit(spec: Spec, data: TaskData, model: BayesianModel, guide: Any, monitor: 
     if folder is not None:
         posterior.save(folder / POSTERIOR)
         write_tensors(folder / PREDICTIONS, predictions)
-        write_marginals(folder / MARGINALS, run.marginals)
+        if run.marginals:
+            write_marginals(folder / MARGINALS, run.marginals)
         write_json(folder / METRICS, measured)  # last: a folder with metrics is a finished run
     return run
 

@@ -60,6 +60,7 @@ def test_files(runs):
         ".lock",
         "data.json",
         "spec.yaml",
+        "marginals.safetensors",
         "metrics.json",
         "history.jsonl",
         "environment.json",

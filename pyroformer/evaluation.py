@@ -140,7 +140,7 @@ def members(posterior: Posterior, data: TaskData, *, seed: int = 0) -> list[dict
     if not isinstance(posterior, MixturePosterior):
         return []
     return [
-        evaluate(member, replace(data, validation=None, shifted={}, ood={}), seed=seed)[0]["test"]
+        evaluate(member, replace(data, validation=None, shifted={}, shifts={}, ood={}), seed=seed)[0]["test"]
         for member in posterior.members
     ]
 

@@ -182,6 +182,18 @@ def test_corruptions_are_measured_apart_and_together(capsys, tmp_path):
     assert source["split"] == 0 and source["sizes"]["noise-3"] == 30 and source["sizes"]["train"] == 60
 
 
+def test_the_members_of_an_ensemble_are_measured_alone_whatever_the_shifts():
+    task = {"digits": {"train": 60, "validation": 20, "shifts": ["noise"], "shift_examples": 10}}
+    driver = {"deep_ensemble": {"size": 2, "member": {"ml": {"epochs": 1}}}}
+    run = fit(Spec(task=task, model=NET, driver=driver, calibration="temperature_scaling"))
+    alone = run.metrics["fit"]["members_test"]
+    assert len(alone) == 2 and "noise-5" in run.metrics
+    x, y = (getattr(run.spec.task.load().test, part) for part in ("x", "y"))
+    for member, found in zip(run.posterior.members, alone, strict=True):
+        p = member.predict(x, seed=run.spec.seed).probabilities
+        assert found["nll"] == pytest.approx(float(metrics.negative_log_likelihood(p, y)))
+
+
 def test_calibration_is_fitted_on_validation_data_and_told_apart(digits, tmp_path):
     run = fit(Spec(**digits, calibration="temperature_scaling"), out=tmp_path / "run")
     plain = fit(Spec(**digits))

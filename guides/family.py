@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +42,25 @@ def unconstrained(name: str, site: LatentSite) -> Transform:
         return biject_to(site.prior.support)
     except NotImplementedError:
         raise SettingError("", name, f"a continuous site, not {type(site.prior).__name__}") from None
+
+
+def log_density(q: Distribution, transform: Transform, value: Tensor) -> Tensor:
+    """The log-density of a site's value, where ``q`` is over the unconstrained numbers behind it as one event.
+
+    .. math:: \\log q(u) - \\log |\\det \\partial w / \\partial u|, \\qquad w = t(u)
+
+    Args:
+        q: A distribution whose event shape is the shape of ``u``.
+        transform: :math:`t`, as `unconstrained` gives it.
+        value: ``[..., *shape]``.
+
+    Returns:
+        ``[...]``.
+    """
+    free = transform.inv(value)
+    logs = q.log_prob(free)
+    jacobian = transform.log_abs_det_jacobian(free, value)
+    return logs - jacobian.reshape(*logs.shape, -1).sum(-1)
 
 
 @dataclass
@@ -105,6 +125,21 @@ class Family(nn.Module, ABC):
             prior: Its prior, given the values drawn so far.
             msg: Pyro's message, with the activations of attention rows in ``msg["infer"]``.
         """
+
+    def log_prob(self, values: Mapping[str, Tensor]) -> Tensor:
+        """The log-density of values of all sites of the family together.
+
+        Args:
+            values: ``[..., *shape]`` by site, inside the supports, with the same leading dimensions.
+
+        Returns:
+            ``[...]``.
+
+        Raises:
+            NotImplementedError: There is no density over the sites: they are point masses, or rows, which depend on
+                the data.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no density over its sites")
 
     def contribution(self, sites: dict[str, Message], priors: dict[str, Distribution]) -> Contribution:
         """The expected log-prior and the entropy of as many sites of the finished run as can be had together."""

@@ -288,6 +288,23 @@ class Guide(AutoMessenger):
             draws[name] = draw.clone()  # a point mass would hand out its parameter
         return draws
 
+    def log_prob(self, draws: Mapping[str, Tensor]) -> Tensor:
+        """The log-density of values of the global sites.
+
+        Args:
+            draws: ``[S, ...]`` by site, as `draw` gives them.
+
+        Returns:
+            ``[S]``.
+
+        Raises:
+            NotImplementedError: A family of global sites has no density: it is a point mass.
+        """
+        families = [family for family in self._distinct if not family.local]
+        own = [{name: draws[name] for name in self._assigned if self._assigned[name] is f} for f in families]
+        parts = [family.log_prob(values) for family, values in zip(families, own, strict=True)]
+        return torch.stack(parts).sum(0)
+
     @staticmethod
     def _inside(site: Message) -> bool:
         return any(frame.name != "draws" for frame in vectorized(site))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from ..priors.settings import check_positive
-from .family import Contribution, Distribution, Family, LatentSite, Message, unconstrained
+from .family import Contribution, Distribution, Family, LatentSite, Message, log_density, unconstrained
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -105,6 +106,15 @@ class MeanField(Family):
             return q.to_event(prior.event_dim), value
         free_dim = len(shape) - inner
         return dist.TransformedDistribution(q.to_event(free_dim), transform.with_cache()), transform(value)
+
+    def log_prob(self, values: Mapping[str, Tensor]) -> Tensor:
+        total: Tensor | float = 0.0
+        locs, scales = self.loc.split(self.sizes), self.scale.split(self.sizes)
+        for (name, shape), loc, scale in zip(self.shapes.items(), locs, scales, strict=True):
+            q = dist.Normal(loc.view(shape), scale.view(shape), validate_args=False).to_event(len(shape))
+            total = total + log_density(q, self.transforms[name], values[name])
+        assert isinstance(total, Tensor)
+        return total
 
     def contribution(self, sites: dict[str, Message], priors: dict[str, Distribution]) -> Contribution:
         covered = frozenset(n for n in self._together if n in sites and _counts_once(sites[n]))

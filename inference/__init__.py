@@ -9,6 +9,7 @@ from .driver import Driver
 from .errors import InferenceError
 from .files import WriteError
 from .guide_posterior import GuidePosterior
+from .library import Library
 from .mixture_posterior import MixturePosterior
 from .monitor import Monitor, RunMonitor
 from .nuts import NUTS
@@ -17,6 +18,7 @@ from .optimize import Optimizing
 from .point import MAP, ML
 from .posterior import Posterior
 from .prediction import ClassPrediction, RealPrediction
+from .starting import PostHoc
 from .svi import SVI
 from .temperature_scaling import TemperatureScaling
 
@@ -36,10 +38,12 @@ __all__ = [
     "Driver",
     "GuidePosterior",
     "InferenceError",
+    "Library",
     "MixturePosterior",
     "Monitor",
     "OnePassELBO",
     "Optimizing",
+    "PostHoc",
     "Posterior",
     "RealPrediction",
     "RunMonitor",

@@ -59,6 +59,10 @@ class DeepEnsemble(Driver):
     def members(self) -> int:
         return self.size
 
+    @property
+    def starts_from(self) -> Driver | None:
+        return self.member.starts_from
+
     def refusal(self, model: BayesianModel) -> str | None:
         return self.member.refusal(model)
 

@@ -70,6 +70,16 @@ class Driver(ABC):
         """How many posteriors it fits, each with parameters of its own; 1 unless it is an ensemble."""
         return 1
 
+    @property
+    def shared(self) -> bool:
+        """Whether a `Library` keeps what it finds for others: it is a net that drivers start from."""
+        return False
+
+    @property
+    def starts_from(self) -> Driver | None:
+        """The driver of the nets that it starts from, if it does."""
+        return None
+
     def refusal(self, model: BayesianModel) -> str | None:
         """Why this driver cannot work with a model, or None when it can; asked before any work is done."""
         return None
@@ -108,7 +118,11 @@ class Driver(ABC):
         with torch.random.fork_rng(devices=[]), store_as_it_was():
             check_observations(model, data)
             torch.manual_seed(seed)
-            return self._run(model, guide, data, seed, monitor or Monitor())
+            monitor = monitor or Monitor()
+            if self.shared and monitor.library is not None and not isinstance(guide, Guide):
+                work = self.work(model, guide, data, seed)
+                return monitor.library.get(work, model, monitor, lambda: self._run(model, guide, data, seed, monitor))
+            return self._run(model, guide, data, seed, monitor)
 
     def resumed(
         self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor
@@ -116,15 +130,21 @@ class Driver(ABC):
         """The state of this very work in the monitor's checkpoint, or None: there is none, or it is of other work."""
         if monitor.checkpoint is None:
             return None
+        return monitor.checkpoint.begin(self.work(model, guide, data, seed))
+
+    def work(self, model: BayesianModel, guide: Families | None, data: Data, seed: int) -> dict[str, Any]:
+        """What the result depends on, as plain data: work that differs in any of this is other work."""
         start = {f"model.{name}": value for name, value in model.state_dict().items()}
         if isinstance(guide, Guide):
             start |= {f"guide.{name}": value for name, value in guide.state_dict().items()}
-        named = model.chosen.items()
-        priors = {
+        return {**identity(describe(self), seed, data, start), "priors": self.priors_of(model)}
+
+    def priors_of(self, model: BayesianModel) -> dict[str, Any]:
+        """The priors that the result depends on, by weight."""
+        return {
             n: describe(p) if isinstance(p, Prior | HierarchicalPrior) else getattr(p, "__qualname__", repr(p))
-            for n, p in named
+            for n, p in model.chosen.items()
         }
-        return monitor.checkpoint.begin({**identity(describe(self), seed, data, start), "priors": priors})
 
     def check(self, model: BayesianModel, guide: Families | None) -> None:
         """Raise a `SettingError` when this driver cannot work with this model or guide."""

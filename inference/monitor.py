@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -15,6 +15,9 @@ from rich.table import Column
 from .checkpoint import Checkpoint
 from .files import plain, writing
 
+if TYPE_CHECKING:
+    from .library import Library
+
 
 class Monitor:
     """Receives what a driver has to say; this one only keeps the history.
@@ -22,15 +25,17 @@ class Monitor:
     Args:
         checkpoint: Where drivers keep their state as they work, and look for one to go on from; None (default) for
             nowhere.
+        library: Where drivers look for trained nets to start from, and put theirs; None (default) for nowhere.
 
     Attributes:
         history: One record a validated epoch or sampled draw, as plain data.
     """
 
-    def __init__(self, checkpoint: Checkpoint | None = None) -> None:
+    def __init__(self, checkpoint: Checkpoint | None = None, library: Library | None = None) -> None:
         self.history: list[dict[str, Any]] = []
         self.labels: dict[str, Any] = {}
         self.checkpoint = checkpoint
+        self.library = library
 
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[None]:
@@ -63,13 +68,17 @@ class RunMonitor(Monitor):
     Args:
         history: Where to write one JSON object a line, or None.
         console: Where to show the bar, or None for no bar.
-        checkpoint: See `Monitor`.
+        checkpoint, library: See `Monitor`.
     """
 
     def __init__(
-        self, history: Path | None = None, console: Console | None = None, checkpoint: Checkpoint | None = None
+        self,
+        history: Path | None = None,
+        console: Console | None = None,
+        checkpoint: Checkpoint | None = None,
+        library: Library | None = None,
     ):
-        super().__init__(checkpoint)
+        super().__init__(checkpoint, library)
         self.path = history
         self.console = console
         self.progress: Progress | None = None

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from torch.distributions import constraints
 
 from ..guides import Delta, Guide
 from ..models import BayesianModel
+from ..priors import Prior
+from ..priors.support import base
 from .data import Data
 from .driver import Families
 from .monitor import Monitor
@@ -35,6 +40,10 @@ class MAP(Optimizing):
     def treatment(self) -> str:
         return "point"
 
+    @property
+    def shared(self) -> bool:
+        return True
+
     def refusal(self, model: BayesianModel) -> str | None:
         if model.rows:
             return f"svi with a row family such as dirichlet_rows: {model.rows[0]} has no point estimate"
@@ -63,3 +72,11 @@ class ML(MAP):
     """
 
     prior_weight = 0.0
+
+    def priors_of(self, model: BayesianModel) -> dict[str, Any]:
+        # a prior that weights are drawn from as they are, anywhere on the line, changes nothing here
+        priors, made = super().priors_of(model), {} if model.hyper_sites else model.distributions()
+        for name, prior in model.chosen.items():
+            if isinstance(prior, Prior) and name in made and base(made[name].support) is constraints.real:
+                priors[name] = "real"
+        return priors

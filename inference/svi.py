@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ..guides import Guide
 from ..models import BayesianModel
-from ..priors.settings import check, check_count, check_positive
+from ..priors.settings import SettingError, check, check_count, check_positive
 from .data import Data
-from .driver import Families
+from .driver import Driver, Families
 from .monitor import Monitor
 from .objective import OnePassELBO
 from .optimize import Fit, Optimizing
 from .posterior import Posterior
+from .starting import check_start, trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,8 @@ class SVI(Optimizing):
             Rows have a weight of their own besides, in their prior.
         kl_warmup: Share of the steps over which :math:`\beta_t` grows from 0 to 1, at least 0 and below 1, default 0.
             The best state is looked for after it.
+        start: How the net is trained before the guide is made around it: ``ml`` or ``map`` with their settings, or None
+            (default): not at all.
         epochs, batch_size, learning_rate, optimizer, schedule, warmup, clip_norm: See `Optimizing`.
         validate_every, validation_samples, keep: See `Optimizing`.
         device, dtype: See `Driver`.
@@ -45,6 +49,7 @@ class SVI(Optimizing):
     temperature: float = 1.0
     kl_weight: float = 1.0
     kl_warmup: float = 0.0
+    start: Driver | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,15 +57,27 @@ class SVI(Optimizing):
         check_positive(self, "temperature")
         check(self, "kl_weight", self.kl_weight >= 0, "a number of at least 0")
         check(self, "kl_warmup", 0 <= self.kl_warmup < 1, "a share of the steps, at least 0 and below 1")
+        if self.start is not None:
+            check_start(self)
+            check(self, "start", self.start.place == self.place, "a driver with the same device and dtype")
 
     @property
     def needs_guide(self) -> bool:
         return True
 
+    @property
+    def starts_from(self) -> Driver | None:
+        return self.start
+
     def refusal(self, model: BayesianModel) -> str | None:
         if not model.sites and not model.rows and not model.likelihood.initial_values():
             return "a model with at least one random site; all parameters are fixed or learned (ml trains them)"
-        return None
+        return None if self.start is None else self.start.refusal(model)
+
+    def check(self, model: BayesianModel, guide: Families | None) -> None:
+        super().check(model, guide)
+        if self.start is not None and isinstance(guide, Guide):
+            raise SettingError("guide", "Guide", "families: the guide is made after the start")
 
     def beta(self, progress: float) -> float:
         """The weight of the KL when a share ``progress`` of the steps is done."""
@@ -68,8 +85,11 @@ class SVI(Optimizing):
 
     def _run(self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor) -> Posterior:
         assert guide is not None
+        info: dict[str, Any] = {}
+        if self.start is not None:
+            model, info["start"] = trained(self.start, model, data, seed, monitor)
         built = guide if isinstance(guide, Guide) else Guide(model, guide, data.example())
         objective = OnePassELBO(temperature=self.temperature, num_particles=self.particles)
         posterior = Fit(self, built, data, objective, self.beta, self.kl_warmup).run(seed, monitor)
-        posterior.info["temperature"], posterior.info["kl_weight"] = self.temperature, self.kl_weight
+        posterior.info.update(info, temperature=self.temperature, kl_weight=self.kl_weight)
         return posterior

@@ -19,9 +19,9 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from . import yamlfile
-from .choices import SpecError, as_yaml
+from .choices import SpecError, as_yaml, plain
 from .evaluation import evaluate, members
-from .inference import Checkpoint, InferenceError, Posterior, RunMonitor
+from .inference import Checkpoint, InferenceError, Library, Posterior, RunMonitor
 from .inference.driver import check_observations
 from .inference.files import read_tensors, remove_leftovers, write_json, write_tensors, write_text
 from .inference.marginals import Marginal, marginals, read_marginals, write_marginals
@@ -77,7 +77,13 @@ def environment() -> dict[str, Any]:
     }
 
 
-def fit(spec: Spec, *, out: str | Path | None = None, progress: bool | Console = False) -> Run:
+def fit(
+    spec: Spec,
+    *,
+    out: str | Path | None = None,
+    progress: bool | Console = False,
+    nets: str | Path | None = None,
+) -> Run:
     """Run a spec.
 
     Args:
@@ -85,6 +91,8 @@ def fit(spec: Spec, *, out: str | Path | None = None, progress: bool | Console =
         out: Folder to keep the run in, or None (default) to keep it in memory. A run that was stopped there goes on
             from its last state, and gives what it would have given without the stop.
         progress: Show a progress bar, on a console of your own or on the terminal, default False.
+        nets: Folder of trained nets that several runs start from: one that is there is not trained again. None
+            (default) for none.
 
     Returns:
         The finished run.
@@ -102,14 +110,16 @@ def fit(spec: Spec, *, out: str | Path | None = None, progress: bool | Console =
     guide = spec.build_guide(model, data)
     check_observations(model, data.data)
     console = (Console(stderr=True) if progress else None) if isinstance(progress, bool) else progress
+    context = {"task": plain(spec.task), "model": plain(spec.model)}
+    library = None if nets is None else Library(Path(nets), context)
     if folder is None:
-        return _fit(spec, data, model, guide, RunMonitor(console=console), None)
+        return _fit(spec, data, model, guide, RunMonitor(console=console, library=library), None)
     check_folder(folder, spec)
     with alone_in(folder):
         spec = prepare(folder, spec)
         write_json(folder / SOURCE, data.source)
         checkpoint = Checkpoint(folder / CHECKPOINT)
-        run = _fit(spec, data, model, guide, RunMonitor(folder / HISTORY, console, checkpoint), folder)
+        run = _fit(spec, data, model, guide, RunMonitor(folder / HISTORY, console, checkpoint, library), folder)
         checkpoint.clear()
         return run
 

@@ -28,6 +28,7 @@ from .spec import Spec
 KEYS = ("title", "description", "seeds", "base", "methods")
 WATCH = "end with the parent"
 REPORT, TABLE, VALUES, TRACEBACK = "report.html", "table.csv", "values.csv", "traceback.txt"
+NETS = "nets"
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,8 @@ def folder_of(out: Path, method: str, seed: int) -> Path:
     return out / "runs" / (re.sub("-+", "-", plain).strip(".-") or "method") / f"seed-{seed}"
 
 
-def run_cell(spec: Spec, folder: Path, threads: int | None) -> str | None:
-    """Run one cell in its folder; returns why it failed, or None."""
+def run_cell(spec: Spec, folder: Path, nets: Path | None, threads: int | None) -> str | None:
+    """Run one cell in its folder, with the nets that cells share in another; returns why it failed, or None."""
     import torch
 
     from .inference import DataError, InferenceError, WriteError
@@ -145,7 +146,7 @@ def run_cell(spec: Spec, folder: Path, threads: int | None) -> str | None:
     if threads is not None:
         torch.set_num_threads(threads)
     try:
-        fit(spec, out=folder)
+        fit(spec, out=folder, nets=nets)
     except (InferenceError, DataError, WriteError) as error:
         return " ".join([str(error), *getattr(error, "__notes__", [])])
     except Exception as error:  # a surprise in one cell must not cost the others their results
@@ -258,11 +259,12 @@ def _run(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     parent, machine = os.getpid(), platform.node()
+    nets = out / NETS if any(spec.driver.starts_from is not None for spec in specs.values()) else None
 
     def one(cell: tuple[str, int]) -> tuple[tuple[str, int], str | None]:
         if os.getpid() != parent:
             end_with(parent, machine)
-        return cell, run_cell(specs[cell], folder_of(out, *cell), 1 if jobs > 1 else None)
+        return cell, run_cell(specs[cell], folder_of(out, *cell), nets, 1 if jobs > 1 else None)
 
     failures: dict[tuple[str, int], str] = {}
     jobs = min(jobs, max(len(waiting), 1))

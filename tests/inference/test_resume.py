@@ -37,6 +37,7 @@ CASES = {
     "double": (SVI(epochs=6, batch_size=16, dtype="float64"), MeanField(), WITH),
     "ensemble": (DeepEnsemble(member=ML(epochs=3, batch_size=16), size=3), None, WITH),
     "ensemble of guides": (DeepEnsemble(member=SVI(epochs=3, batch_size=16), size=2), MeanField(), WITH),
+    "svi, started": (SVI(epochs=3, batch_size=16, start=ML(epochs=3, batch_size=16)), MeanField(), WITH),
     "nuts": (NUTS(num_samples=6, warmup_steps=4, chains=3, max_tree_depth=3), None, WITHOUT),
 }
 

@@ -1,0 +1,76 @@
+"""Drivers that go on from a trained net."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ..models import BayesianModel
+from ..priors.settings import check
+from .data import Data
+from .driver import Driver
+from .monitor import Monitor
+from .point import MAP
+
+
+def trained(
+    start: Driver, model: BayesianModel, data: Data, seed: int, monitor: Monitor
+) -> tuple[BayesianModel, dict[str, Any]]:
+    """A model that starts where a point estimate ends, and what the estimate has to say of itself.
+
+    Args:
+        start: The driver of the point estimate.
+        model: The model; it is copied.
+        data: What is learnt from.
+        seed: Of the training.
+        monitor: Its records are marked with the stage ``start``; with a `Library` a net that is there is not trained
+            again.
+
+    Returns:
+        The model, whose ``initial_values()`` are the estimate and whose learned parameters are the trained ones, and
+        the ``info`` of the estimate.
+    """
+    with monitor.labelled(stage="start"):
+        found = start.run(model, None, data, seed, monitor)
+    values = {name: value[0] for name, value in found.draw(1).items()}
+    if values:
+        found.model.set_initial_values(values)
+    return found.model, dict(found.info)
+
+
+def check_start(driver: Driver) -> None:
+    """Raise a `SettingError` unless the setting ``start`` is a point estimate."""
+    check(driver, "start", isinstance(driver.start, MAP), "a point estimate: map or ml")  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostHoc(Driver):
+    """A driver that turns a trained net into a posterior.
+
+    Args:
+        start: How the net is trained: ``map`` (default) or ``ml``, with their settings. Its ``device`` and ``dtype``
+            are used.
+        device, dtype: Those of ``start`` are used; these must be left at their defaults.
+
+    Raises:
+        SettingError: A setting is out of range, or ``start`` is no point estimate.
+    """
+
+    start: Driver = field(default_factory=MAP)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_start(self)
+
+    @property
+    def place(self) -> tuple[torch.device, torch.dtype]:
+        return self.start.place
+
+    @property
+    def starts_from(self) -> Driver:
+        return self.start
+
+    def refusal(self, model: BayesianModel) -> str | None:
+        return self.start.refusal(model)

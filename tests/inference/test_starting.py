@@ -1,0 +1,168 @@
+"""Drivers that go on from trained nets, and nets that are trained once for several of them."""
+
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+from pyroformer.guides import MeanField
+from pyroformer.inference import MAP, ML, NUTS, SVI, Data, DeepEnsemble, Library, Monitor, Posterior
+from pyroformer.models import BayesianModel, Gaussian
+from pyroformer.priors import Learned, Normal, SettingError, StudentT, Uniform
+
+X = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
+DATA = Data(X, X.sum(-1, keepdim=True))
+SHORT = ML(epochs=4, batch_size=20)
+
+
+def model(prior=None):
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+    return BayesianModel(net, prior or Normal(), Gaussian(scale=0.3))
+
+
+def test_svi_starts_where_the_net_ends():
+    slow = SVI(epochs=1, learning_rate=1e-12, start=SHORT)
+    trained = SHORT.run(model(), None, DATA, 3).draw(1)
+    started = slow.run(model(), MeanField(init_scale=1e-6), DATA, 3)
+    for name, value in started.draw(1).items():
+        torch.testing.assert_close(value, trained[name], atol=1e-4, rtol=1e-4)
+    cold = SVI(epochs=1, learning_rate=1e-12).run(model(), MeanField(init_scale=1e-6), DATA, 3).draw(1)
+    assert (cold["0.weight"] - trained["0.weight"]).abs().max() > 1e-3  # planted: no start
+    assert started.info["start"]["seconds"] >= 0
+
+
+def test_learned_parameters_start_there_too():
+    prior = {"0.*": Learned(), "*": Normal()}
+    trained = SHORT.run(model(prior), None, DATA, 3).model.learned
+    started = SVI(epochs=1, learning_rate=1e-12, start=SHORT).run(model(prior), MeanField(), DATA, 3).model.learned
+    for name, value in trained.items():
+        torch.testing.assert_close(started[name], value)
+
+
+def test_records_of_the_start_are_marked():
+    monitor = Monitor()
+    SVI(epochs=2, start=SHORT).run(model(), MeanField(), DATA, 3, monitor)
+    assert [record.get("stage") for record in monitor.history] == ["start"] * 4 + [None] * 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dict(start=NUTS()), "start = .*: expected a point estimate: map or ml"),
+        (dict(start=DeepEnsemble()), "start = .*: expected a point estimate: map or ml"),
+        (dict(start=ML(dtype="float64")), "start = .*: expected a driver with the same device and dtype"),
+    ],
+)
+def test_a_start_that_is_none(wrong, message):
+    with pytest.raises(SettingError, match=message):
+        SVI(**wrong)
+
+
+def same(one: Posterior, two: Posterior):
+    a, b = one.draw(1), two.draw(1)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def counted(folder, context=None):
+    """A monitor with a library, which counts how often a net is trained for it."""
+    library = Library(folder, context)
+    monitor = Monitor(library=library)
+    monitor.trainings = 0
+    get = library.get
+
+    def counting(work, net, inner, find):
+        def found():
+            monitor.trainings += 1
+            return find()
+
+        return get(work, net, inner, found)
+
+    library.get = counting
+    return monitor
+
+
+def test_a_net_is_trained_once(tmp_path):
+    alone = Monitor()
+    trained = SHORT.run(model(), None, DATA, 3, alone)
+    first, second = counted(tmp_path), counted(tmp_path)
+    assert same(SHORT.run(model(), None, DATA, 3, first), trained)
+    assert same(SHORT.run(model(), None, DATA, 3, second), trained)
+    assert (first.trainings, second.trainings) == (1, 0)
+
+    def numbers(monitor):
+        return [{key: value for key, value in entry.items() if key != "seconds"} for entry in monitor.history]
+
+    assert numbers(second) == numbers(first) == numbers(alone)
+
+
+def test_a_started_guide_is_the_same_with_and_without_a_library(tmp_path):
+    driver = SVI(epochs=2, start=SHORT)
+    alone = driver.run(model(), MeanField(), DATA, 3)
+    for trainings in (1, 0):
+        monitor = counted(tmp_path)
+        assert same(driver.run(model(), MeanField(), DATA, 3, monitor), alone)
+        assert monitor.trainings == trainings
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        dict(seed=4),
+        dict(driver=ML(epochs=4, batch_size=20, learning_rate=2e-3)),
+        dict(driver=MAP(epochs=4, batch_size=20)),
+        dict(data=Data(X, X.sum(-1, keepdim=True) + 1e-6)),
+        dict(model=lambda: model().reinitialized(5)),
+        dict(model=lambda: model(Uniform(scale=9.0))),
+        dict(context={"model": {"dropout": 0.1}}),
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_other_work_is_not_shared(tmp_path, other):
+    SHORT.run(model(), None, DATA, 3, counted(tmp_path))
+    monitor = counted(tmp_path, other.get("context"))
+    made = other.get("model", model)()
+    other.get("driver", SHORT).run(made, None, other.get("data", DATA), other.get("seed", 3), monitor)
+    assert monitor.trainings == 1
+
+
+def test_maximum_likelihood_does_not_depend_on_a_real_prior(tmp_path):
+    found = SHORT.run(model(), None, DATA, 3, counted(tmp_path))
+    monitor = counted(tmp_path)
+    other = SHORT.run(model(StudentT()), None, DATA, 3, monitor)
+    assert monitor.trainings == 0 and same(found, other)
+    assert same(other, SHORT.run(model(StudentT()), None, DATA, 3))
+    point = MAP(epochs=4, batch_size=20)
+    point.run(model(), None, DATA, 3, counted(tmp_path))
+    monitor = counted(tmp_path)
+    point.run(model(StudentT()), None, DATA, 3, monitor)
+    assert monitor.trainings == 1  # the twin: its prior counts
+
+
+def test_others_wait_for_the_one_that_trains(tmp_path):
+    library, trainings = Library(tmp_path), []
+    posterior = SHORT.run(model(), None, DATA, 3)
+
+    def find():
+        trainings.append(threading.get_ident())
+        return posterior
+
+    threads = [
+        threading.Thread(target=library.get, args=({"work": 1}, model(), Monitor(), find), daemon=True)
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(trainings) == 1
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path):
+    def find():
+        raise RuntimeError("no luck")
+
+    with pytest.raises(RuntimeError, match="no luck"):
+        Library(tmp_path).get({"work": 1}, model(), Monitor(), find)
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]

@@ -59,8 +59,9 @@ def weight_sites(net: nn.Module) -> dict[str, Site]:
             fan_in = 1
         center = 1.0 if isinstance(owner, NORMS) and own == "weight" else 0.0
         writes = residual_writes if _writes_residual(owner) else 1
+        input_axis = 0 if isinstance(owner, TABLES) else 1
         # a copy: priors may be made around these values, and the net's own will move
-        sites[name] = Site(name, value.detach().clone(), fan_in, center, writes)
+        sites[name] = Site(name, value.detach().clone(), fan_in, center, writes, input_axis=input_axis)
     return sites
 
 

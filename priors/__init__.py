@@ -1,27 +1,34 @@
 """Priors: distributions over weights and over attention rows, and the map from site names to priors."""
 
+from .ard import ARD
 from .base import PointEstimate, Prior, RowPrior, RowPriorModule, ScaledPrior, ScaleFamily, Site
 from .cauchy import Cauchy
 from .dirichlet import MaskedDirichlet
+from .empirical_bayes import EmpiricalBayes
 from .entrywise_mixture import EntrywiseMixture
 from .exponential_power import ExponentialPower
 from .generalized_normal import GeneralizedNormal
 from .globs import assign
-from .hierarchical import Hierarchical, HierarchicalPrior
-from .hyperpriors import Gamma, HalfCauchy, Hyperprior, UniformScale
+from .hierarchical import Hierarchical
+from .hierarchy import HierarchicalPrior
+from .horseshoe import Horseshoe
+from .hyperpriors import Gamma, HalfCauchy, Hyperprior, PrecisionGamma, UniformScale
 from .improper import Improper
 from .laplace import Laplace
 from .mixture import Mixture, ScaleMixture
 from .normal import Normal
 from .point import Fixed, Learned
+from .random_scale import RandomScale
 from .rows import ContextualRows, FlatRows, MatchedUniformRows, SoftmaxRows
 from .settings import SettingError, choice_name, describe, settings
 from .student_t import StudentT
 from .uniform import Uniform
 
 __all__ = [
+    "ARD",
     "Cauchy",
     "ContextualRows",
+    "EmpiricalBayes",
     "EntrywiseMixture",
     "ExponentialPower",
     "Fixed",
@@ -31,6 +38,7 @@ __all__ = [
     "HalfCauchy",
     "Hierarchical",
     "HierarchicalPrior",
+    "Horseshoe",
     "Hyperprior",
     "Improper",
     "Laplace",
@@ -40,7 +48,9 @@ __all__ = [
     "Mixture",
     "Normal",
     "PointEstimate",
+    "PrecisionGamma",
     "Prior",
+    "RandomScale",
     "RowPrior",
     "RowPriorModule",
     "ScaleFamily",

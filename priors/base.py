@@ -28,6 +28,8 @@ class Site:
             of them; 1 (default) for the others.
         scale: A factor on the scale of every entry, default 1: a number, or the draw of a hierarchical prior,
             broadcastable to ``[..., *value.shape]``. A `ScaleFamily` multiplies its scale by it.
+        input_axis: The axis that counts the inputs of a weight with several axes: 1 (default), but 0 for tables, where
+            a token meets one row.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Site:
     center: float = 0.0
     residual_writes: int = 1
     scale: Tensor | float = 1.0
+    input_axis: int = 1
 
     @property
     def loc(self) -> Tensor:

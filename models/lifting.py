@@ -61,7 +61,7 @@ class BayesianModel(PyroModule):
         row_priors: The `RowPrior` of each of them.
 
     Raises:
-        SettingError: A pattern matches nothing, or a weight is covered by none.
+        SettingError: A pattern matches nothing, a weight is covered by none, or its prior is none for it.
 
     Returns:
         When called, the net's output: ``[B, ...]``, or ``[S, B, ...]`` under an outer plate of size ``S``.

@@ -57,11 +57,17 @@ class WeightPriors(nn.Module):
         chosen: The prior of each.
 
     Methods take the net, whose parameters tell the device, the dtype and the values to start from.
+
+    Raises:
+        SettingError: A prior is none for its weight.
     """
 
     def __init__(self, sites: dict[str, Site], chosen: dict[str, AnyPrior]):
         super().__init__()
         self.sites, self.chosen = sites, chosen
+        for name, prior in chosen.items():
+            if isinstance(prior, Prior | HierarchicalPrior):
+                prior.check_site(sites[name])
         self.hierarchical = {name: p for name, p in chosen.items() if isinstance(p, HierarchicalPrior)}
         self.conditional = any(prior.conditional for prior in self.hierarchical.values())
         self.starts: dict[str, Tensor] = {}

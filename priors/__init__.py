@@ -3,6 +3,7 @@
 from .ard import ARD
 from .base import PointEstimate, Prior, RowPrior, RowPriorModule, ScaledPrior, ScaleFamily, Site
 from .cauchy import Cauchy
+from .correlated import CorrelatedPrior
 from .dirichlet import MaskedDirichlet
 from .empirical_bayes import EmpiricalBayes
 from .entrywise_mixture import EntrywiseMixture
@@ -14,8 +15,11 @@ from .hierarchy import HierarchicalPrior
 from .horseshoe import Horseshoe
 from .hyperpriors import Gamma, HalfCauchy, Hyperprior, PrecisionGamma, UniformScale
 from .improper import Improper
+from .kronecker import Kronecker, KroneckerNormal, KroneckerT
 from .laplace import Laplace
+from .matrix_normal import MatrixNormal
 from .mixture import Mixture, ScaleMixture
+from .multivariate_t import MultivariateT
 from .normal import Normal
 from .point import Fixed, Learned
 from .random_scale import RandomScale
@@ -28,6 +32,7 @@ __all__ = [
     "ARD",
     "Cauchy",
     "ContextualRows",
+    "CorrelatedPrior",
     "EmpiricalBayes",
     "EntrywiseMixture",
     "ExponentialPower",
@@ -41,11 +46,16 @@ __all__ = [
     "Horseshoe",
     "Hyperprior",
     "Improper",
+    "Kronecker",
+    "KroneckerNormal",
+    "KroneckerT",
     "Laplace",
     "Learned",
     "MaskedDirichlet",
     "MatchedUniformRows",
+    "MatrixNormal",
     "Mixture",
+    "MultivariateT",
     "Normal",
     "PointEstimate",
     "PrecisionGamma",

@@ -53,6 +53,10 @@ class Prior(ABC):
     def distribution(self, site: Site) -> Distribution:
         """The prior of ``site``: batch shape (), event shape ``site.value.shape``."""
 
+    def check_site(self, site: Site) -> None:
+        """Raise a `SettingError` about ``site`` if it is none for this prior; models ask when they are made."""
+        return None
+
     def __call__(self, name: str, parameter: Tensor) -> Distribution:
         """The prior of a bare tensor: fan-in from its last axis, centre 0."""
         fan_in = parameter.shape[-1] if parameter.dim() > 1 else 1
@@ -69,18 +73,23 @@ class PointEstimate(ABC):
 
 
 class ScaleFamily(Prior):
-    r"""A prior over independent entries that comes in every scale: it obeys the factor ``site.scale``.
+    r"""A prior that comes in every scale: it obeys the factor ``site.scale``.
 
-    .. math:: p(w) = \prod_i \frac1\tau\, f\!\left(\frac{w_i - c}{\tau}\right), \qquad \tau = \text{site.scale}
+    .. math:: p(w) = \prod_i \frac1{\tau_i}\; f\!\left(\frac{w - c}{\tau}\right), \qquad \tau = \text{site.scale}
 
-    Hierarchical priors and mixtures are built on such priors.
+    Hierarchical priors are built on such priors, and mixtures on those of independent entries.
     """
 
+    independent: ClassVar[bool] = True
+    """Whether the entries are independent."""
 
-def check_scale_family(key: str, prior: object) -> None:
-    """Raise a `SettingError` about the setting ``key`` unless ``prior`` is a `ScaleFamily`."""
+
+def check_scale_family(key: str, prior: object, independent: bool = False) -> None:
+    """Raise a `SettingError` about the setting ``key`` unless ``prior`` is a `ScaleFamily`, of entries if asked."""
     if not isinstance(prior, ScaleFamily):
         raise SettingError(key, prior, "a prior with a scale, such as Normal()")
+    if independent and not prior.independent:
+        raise SettingError(key, prior, "a prior with a scale under which entries are independent, such as Normal()")
 
 
 @dataclass(frozen=True, kw_only=True)

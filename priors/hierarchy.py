@@ -23,6 +23,10 @@ class HierarchicalPrior(ABC):
     itself may be drawn under another name and computed from there: a non-centred form.
     """
 
+    def check_site(self, site: Site) -> None:
+        """Raise a `SettingError` about ``site`` if it is none for this prior; models ask when they are made."""
+        return None
+
     @abstractmethod
     def hyper_sites(self, site: Site) -> dict[str, Distribution]:
         """The sample sites that belong to ``site``, by name, with batch shape (); none if all is learned."""

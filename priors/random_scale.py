@@ -64,6 +64,9 @@ class RandomScale(HierarchicalPrior):
         expected = f"false: the support of {type(self.prior).__name__} moves with its scale"
         check(self, "centered", not self.centered or support is constraints.real, expected)
 
+    def check_site(self, site: Site) -> None:
+        self.prior.check_site(site)
+
     @abstractmethod
     def factor(self, site: Site, hypers: Hypers) -> Tensor:
         """The factor :math:`f`, above 0, broadcastable to ``[..., *site.value.shape]``."""

@@ -2,6 +2,7 @@
 
 from .ard import ARD
 from .base import PointEstimate, Prior, RowPrior, RowPriorModule, ScaledPrior, ScaleFamily, Site
+from .blocks import Blocks
 from .cauchy import Cauchy
 from .correlated import CorrelatedPrior
 from .dirichlet import MaskedDirichlet
@@ -21,15 +22,19 @@ from .matrix_normal import MatrixNormal
 from .mixture import Mixture, ScaleMixture
 from .multivariate_t import MultivariateT
 from .normal import Normal
+from .per_head import HeadBlocks, PerHead
 from .point import Fixed, Learned
+from .pretrained import Pretrained
 from .random_scale import RandomScale
 from .rows import ContextualRows, FlatRows, MatchedUniformRows, SoftmaxRows
 from .settings import SettingError, choice_name, describe, settings
+from .spike_and_slab import SpikeAndSlab
 from .student_t import StudentT
 from .uniform import Uniform
 
 __all__ = [
     "ARD",
+    "Blocks",
     "Cauchy",
     "ContextualRows",
     "CorrelatedPrior",
@@ -41,6 +46,7 @@ __all__ = [
     "Gamma",
     "GeneralizedNormal",
     "HalfCauchy",
+    "HeadBlocks",
     "Hierarchical",
     "HierarchicalPrior",
     "Horseshoe",
@@ -57,8 +63,10 @@ __all__ = [
     "Mixture",
     "MultivariateT",
     "Normal",
+    "PerHead",
     "PointEstimate",
     "PrecisionGamma",
+    "Pretrained",
     "Prior",
     "RandomScale",
     "RowPrior",
@@ -69,6 +77,7 @@ __all__ = [
     "SettingError",
     "Site",
     "SoftmaxRows",
+    "SpikeAndSlab",
     "StudentT",
     "Uniform",
     "UniformScale",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -22,6 +23,9 @@ class HierarchicalPrior(ABC):
     share. No name may begin with that of a weight and a dot, for stock autoguides keep sites as attributes. The weight
     itself may be drawn under another name and computed from there: a non-centred form.
     """
+
+    looks_at_values: ClassVar[bool] = False
+    """Whether it depends on ``site.value``, which models then keep in their state."""
 
     def check_site(self, site: Site) -> None:
         """Raise a `SettingError` about ``site`` if it is none for this prior; models ask when they are made."""

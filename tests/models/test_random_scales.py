@@ -24,6 +24,7 @@ from pyroformer.priors import (
     Normal,
     PrecisionGamma,
     SettingError,
+    SpikeAndSlab,
     StudentT,
     Uniform,
 )
@@ -82,6 +83,20 @@ def relevance(name, table, value, nodes):
     return log_p, {at: scales[place(table, "input", (value.shape, at))] for at in np.ndindex(*value.shape)}
 
 
+def gates(per):
+    """The law of a gate by the density of the Concrete variable itself, and the Jacobian of its logit."""
+
+    def factors(name, table, value, nodes):
+        logits = nodes[f"{name}_logit"]["value"].flatten()
+        gate = logits.sigmoid()
+        law = torch.distributions.RelaxedBernoulli(torch.tensor(0.5).double(), torch.tensor(0.3).double())
+        log_p = (law.log_prob(gate) + (gate * (1 - gate)).log()).sum().item()
+        own = (0.05 + 0.95 * gate).tolist()
+        return log_p, {at: own[place(table, per, (value.shape, at))] for at in np.ndindex(*value.shape)}
+
+    return factors
+
+
 def learned(factor):
     return lambda name, table, value, nodes: (0.0, dict.fromkeys(np.ndindex(*value.shape), factor))
 
@@ -93,6 +108,12 @@ CASES = {
     "horseshoe by unit": (Horseshoe, {"per": "unit", "slab": 2.0}, horseshoe("unit", 2.0)),
     "regularised horseshoe": (Horseshoe, {"slab": 1.5, "slab_df": 4.0}, horseshoe("entry", 1.5, 4.0)),
     "ard": (ARD, {"hyperprior": PrecisionGamma(concentration=1.5, rate=0.8)}, relevance),
+    "gates": (SpikeAndSlab, {"temperature": 0.5, "inclusion": 0.3, "spike": 0.05}, gates("entry")),
+    "gates by input": (
+        SpikeAndSlab,
+        {"temperature": 0.5, "inclusion": 0.3, "spike": 0.05, "per": "input"},
+        gates("input"),
+    ),
     "empirical bayes": (EmpiricalBayes, {"init": 0.7}, learned(0.7)),
     "empirical bayes of a group": (EmpiricalBayes, {"init": 2.0, "group": "all"}, learned(2.0)),
 }
@@ -210,6 +231,30 @@ def test_entries_under_a_horseshoe_follow_their_law(centered, slab):
     assert stats.ks_2samp(weight[:, 1, 0], oracle(0.6)).pvalue < FIVE_SIGMA  # planted: another global scale
 
 
+@FORMS
+def test_entries_under_gates_follow_their_law(centered):
+    prior = SpikeAndSlab(prior=Normal(scale=0.7), inclusion=0.3, temperature=0.4, spike=0.05, centered=centered)
+    weight, _ = draws_of(prior)
+
+    def law(inclusion):
+        """By the quantiles of the gate's logit: a sum over a fine grid of them."""
+        u = (np.arange(800) + 0.5) / 800
+        logit = (math.log(inclusion / (1 - inclusion)) + np.log(u / (1 - u))) / 0.4
+        scale = 0.7 * (0.05 + 0.95 / (1 + np.exp(-logit)))
+        return lambda x: stats.norm.cdf(np.asarray(x)[:, None], scale=scale).mean(-1)
+
+    assert stats.kstest(weight[:, 1, 0], law(0.3)).pvalue > FIVE_SIGMA
+    assert stats.kstest(weight[:, 1, 0], law(0.5)).pvalue < FIVE_SIGMA  # planted: more gates open
+
+
+def test_gates_are_above_a_half_as_often_as_weights_are_included():
+    model = BayesianModel(nn.Linear(50, 100), SpikeAndSlab(inclusion=0.2, temperature=0.3), Gaussian())
+    torch.manual_seed(0)
+    above = (model.hyper_sites["weight_logit"].sample() > 0).double().mean().item()
+    error = math.sqrt(0.2 * 0.8 / 5000)
+    assert abs(above - 0.2) < 5 * error and abs(above - 0.25) > 5 * error  # the second one planted
+
+
 def test_tables_have_their_inputs_in_their_rows(net):
     sites = weight_sites(net)
     assert sites["position"].input_axis == 0 and sites["head.weight"].input_axis == 1
@@ -289,6 +334,10 @@ class TestEmpiricalBayes:
         (lambda: Horseshoe(slab=1.0, slab_df=0.0), "slab_df", "a number above 0"),
         (lambda: Horseshoe(slab_df=3.0), "slab_df", "null without a slab"),
         (lambda: Horseshoe(prior=Uniform(), centered=True), "centered", "the support of Uniform moves"),
+        (lambda: SpikeAndSlab(temperature=0.0), "temperature", "a number above 0"),
+        (lambda: SpikeAndSlab(inclusion=1.0), "inclusion", "a number between 0 and 1"),
+        (lambda: SpikeAndSlab(spike=0.0), "spike", "a number between 0 and 1"),
+        (lambda: SpikeAndSlab(per="head"), "per", "one of entry, input, unit"),
         (lambda: ARD(hyperprior=Normal()), "hyperprior", "a prior over scales"),
         (lambda: ARD(prior=HalfCauchy()), "prior", "a prior with a scale"),
         (lambda: EmpiricalBayes(init=0), "init", "a number above 0"),

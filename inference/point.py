@@ -9,7 +9,7 @@ from torch.distributions import constraints
 
 from ..guides import Delta, Guide
 from ..models import BayesianModel
-from ..priors import Prior
+from ..priors import EmpiricalBayes, Prior
 from ..priors.support import base
 from .data import Data
 from .driver import Families
@@ -47,6 +47,9 @@ class MAP(Optimizing):
     def refusal(self, model: BayesianModel) -> str | None:
         if model.rows:
             return f"svi with a row family such as dirichlet_rows: {model.rows[0]} has no point estimate"
+        learned = [name for name, prior in model.chosen.items() if isinstance(prior, EmpiricalBayes)]
+        if learned and self.prior_weight:
+            return f"svi: the density of a learned scale and its weights has no maximum, as for {learned[0]}"
         if not model.initial_values() and not model.learned:
             return "a model with something to train; all its parameters are fixed"
         return None

@@ -13,7 +13,8 @@ from pyro.nn import PyroModule
 from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor, nn
 
-from ..priors import PointEstimate
+from ..priors import PointEstimate, SettingError
+from ..priors.globs import near_misses
 from .calling import call
 from .likelihoods import Categorical, Likelihood
 from .sites import AnyPrior, assign_priors, row_sites, weight_sites
@@ -61,7 +62,7 @@ class BayesianModel(PyroModule):
         row_priors: The `RowPrior` of each of them.
 
     Raises:
-        SettingError: A pattern matches nothing, or a weight is covered by none.
+        SettingError: A pattern matches nothing, a weight is covered by none, or its prior is none for it.
 
     Returns:
         When called, the net's output: ``[B, ...]``, or ``[S, B, ...]`` under an outer plate of size ``S``.
@@ -122,10 +123,31 @@ class BayesianModel(PyroModule):
                 if name in parameters:
                     parameters[name].copy_(value)
 
+    def centered_on(self, values: Mapping[str, Tensor]) -> BayesianModel:
+        """A copy whose net starts at these weights, and whose priors that look at weights are made around them.
+
+        Args:
+            values: By the name of the net's parameter; parameters that are not named stay as they are.
+
+        Raises:
+            SettingError: A name is that of no parameter, or a value has another shape.
+        """
+        for name, value in values.items():
+            if name not in self._shapes:
+                raise SettingError("values", name, f"parameters of the net{near_misses(name, self._shapes)}")
+            if value.shape != self._shapes[name]:
+                expected = f"a value of shape {tuple(self._shapes[name])} for {name}"
+                raise SettingError("values", tuple(value.shape), expected)
+        model = copy.deepcopy(self)
+        model.set_initial_values(values)
+        model._modules["weight_priors"].center(values)
+        return model
+
     def reinitialized(self, seed: int) -> BayesianModel:
         """A copy whose net starts afresh, by every module's ``reset_parameters``, from this seed.
 
-        Hyper-sites and hyperparameters go back to the start that their prior gives. Fixed parameters keep their values.
+        Hyper-sites and hyperparameters go back to the start that their prior gives. Fixed parameters keep their values,
+        and priors that look at weights stay around the old ones.
 
         Raises:
             ValueError: A module owns parameters and cannot start them.

@@ -38,6 +38,28 @@ def _writes_residual(module: nn.Module) -> bool:
     return getattr(module, "writes_residual", False) is True
 
 
+PROJECTIONS = {"in_proj_weight": 3, "in_proj_bias": 3, "q_proj_weight": 1, "k_proj_weight": 1, "v_proj_weight": 1}
+"""Parameters of torch's attention that write into heads, and how many projections each of them holds."""
+
+
+def _heads(net: nn.Module) -> dict[int, tuple[int, int]]:
+    """The number of the heads that own a part of a parameter, and the axis of the parts, by the parameter's identity.
+
+    Of a parameter that holds the projections to queries, keys and values every head owns three parts.
+    """
+    found: dict[int, tuple[int, int]] = {}
+    for module in net.modules():
+        if isinstance(module, Attention):
+            for layer in (module.query, module.key, module.value):
+                found |= {id(parameter): (module.heads, 0) for parameter in layer.parameters()}
+            found[id(module.output.weight)] = (module.heads, 1)
+        elif isinstance(module, nn.MultiheadAttention):
+            for name, held in PROJECTIONS.items():
+                found[id(getattr(module, name))] = (module.num_heads * held, 0)
+            found[id(module.out_proj.weight)] = (module.num_heads, 1)
+    return found
+
+
 def weight_sites(net: nn.Module) -> dict[str, Site]:
     """Every parameter of a net as a `Site`, keyed by name; a tied parameter appears once, under its first owner.
 
@@ -45,6 +67,7 @@ def weight_sites(net: nn.Module) -> dict[str, Site]:
     stream when it has the attribute ``writes_residual = True``.
     """
     owners = dict(net.named_modules())
+    heads = _heads(net)
     residual_writes = sum(_writes_residual(module) for module in owners.values())
     sites = {}
     for name, value in net.named_parameters():
@@ -59,8 +82,11 @@ def weight_sites(net: nn.Module) -> dict[str, Site]:
             fan_in = 1
         center = 1.0 if isinstance(owner, NORMS) and own == "weight" else 0.0
         writes = residual_writes if _writes_residual(owner) else 1
+        input_axis = 0 if isinstance(owner, TABLES) else 1
         # a copy: priors may be made around these values, and the net's own will move
-        sites[name] = Site(name, value.detach().clone(), fan_in, center, writes)
+        sites[name] = Site(
+            name, value.detach().clone(), fan_in, center, writes, 1.0, input_axis, *heads.get(id(value), (1, 0))
+        )
     return sites
 
 

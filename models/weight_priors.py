@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pyro
 import torch
@@ -49,23 +50,39 @@ def with_plate(value: Tensor, event_dim: int) -> Tensor:
     return value.unsqueeze(-event_dim - 1) if value.dim() == event_dim + 1 else value
 
 
+def key_of(name: str) -> str:
+    """A name as torch allows it for parameters and buffers: without dots."""
+    return name.replace(".", "/")
+
+
 class WeightPriors(nn.Module):
     """The priors of a net's weights; its parameters are the hyperparameters that priors have learned.
+
+    Its buffers are the values of the weights whose priors look at them, so that they are saved with the model.
 
     Args:
         sites: The weights that are drawn, by name.
         chosen: The prior of each.
 
     Methods take the net, whose parameters tell the device, the dtype and the values to start from.
+
+    Raises:
+        SettingError: A prior is none for its weight.
     """
 
     def __init__(self, sites: dict[str, Site], chosen: dict[str, AnyPrior]):
         super().__init__()
         self.sites, self.chosen = sites, chosen
+        for name, prior in chosen.items():
+            if isinstance(prior, Prior | HierarchicalPrior):
+                prior.check_site(sites[name])
         self.hierarchical = {name: p for name, p in chosen.items() if isinstance(p, HierarchicalPrior)}
         self.conditional = any(prior.conditional for prior in self.hierarchical.values())
         self.starts: dict[str, Tensor] = {}
         self._made: Made | None = None
+        self.kept = {name: key_of(f"{name}_center") for name, p in chosen.items() if getattr(p, "looks_at_values", 0)}
+        for name, key in self.kept.items():
+            self.register_buffer(key, sites[name].value.clone())
         self.restart()
 
     def restart(self) -> None:
@@ -73,10 +90,28 @@ class WeightPriors(nn.Module):
         self.starts = {}
         for name, prior in self.hierarchical.items():
             for own, start in prior.learned(self.sites[name]).items():
-                key = own.replace(".", "/")  # torch allows no dots in names of parameters
+                key = key_of(own)
                 old = self._parameters.get(key)
                 start = start.detach().clone()
                 self.register_parameter(key, nn.Parameter(start if old is None else start.to(old)))
+
+    def center(self, values: Mapping[str, Tensor]) -> None:
+        """Make the priors that look at the values of their weights around these; others stay as they are."""
+        buffers = dict(self.named_buffers())
+        with torch.no_grad():
+            for name in self.kept.keys() & values.keys():
+                buffers[self.kept[name]].copy_(values[name])
+        self._kept_have_changed()
+
+    def _kept_have_changed(self) -> None:
+        buffers = dict(self.named_buffers())
+        for name, key in self.kept.items():
+            self.sites[name] = replace(self.sites[name], value=buffers[key].clone())
+        self._made = None
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._kept_have_changed()
 
     @property
     def learned(self) -> dict[str, Tensor]:

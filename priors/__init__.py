@@ -1,27 +1,44 @@
 """Priors: distributions over weights and over attention rows, and the map from site names to priors."""
 
+from .ard import ARD
 from .base import PointEstimate, Prior, RowPrior, RowPriorModule, ScaledPrior, ScaleFamily, Site
+from .blocks import Blocks
 from .cauchy import Cauchy
+from .correlated import CorrelatedPrior
 from .dirichlet import MaskedDirichlet
+from .empirical_bayes import EmpiricalBayes
 from .entrywise_mixture import EntrywiseMixture
 from .exponential_power import ExponentialPower
 from .generalized_normal import GeneralizedNormal
 from .globs import assign
-from .hierarchical import Hierarchical, HierarchicalPrior
-from .hyperpriors import Gamma, HalfCauchy, Hyperprior, UniformScale
+from .hierarchical import Hierarchical
+from .hierarchy import HierarchicalPrior
+from .horseshoe import Horseshoe
+from .hyperpriors import Gamma, HalfCauchy, Hyperprior, PrecisionGamma, UniformScale
 from .improper import Improper
+from .kronecker import Kronecker, KroneckerNormal, KroneckerT
 from .laplace import Laplace
+from .matrix_normal import MatrixNormal
 from .mixture import Mixture, ScaleMixture
+from .multivariate_t import MultivariateT
 from .normal import Normal
+from .per_head import HeadBlocks, PerHead
 from .point import Fixed, Learned
+from .pretrained import Pretrained
+from .random_scale import RandomScale
 from .rows import ContextualRows, FlatRows, MatchedUniformRows, SoftmaxRows
 from .settings import SettingError, choice_name, describe, settings
+from .spike_and_slab import SpikeAndSlab
 from .student_t import StudentT
 from .uniform import Uniform
 
 __all__ = [
+    "ARD",
+    "Blocks",
     "Cauchy",
     "ContextualRows",
+    "CorrelatedPrior",
+    "EmpiricalBayes",
     "EntrywiseMixture",
     "ExponentialPower",
     "Fixed",
@@ -29,18 +46,29 @@ __all__ = [
     "Gamma",
     "GeneralizedNormal",
     "HalfCauchy",
+    "HeadBlocks",
     "Hierarchical",
     "HierarchicalPrior",
+    "Horseshoe",
     "Hyperprior",
     "Improper",
+    "Kronecker",
+    "KroneckerNormal",
+    "KroneckerT",
     "Laplace",
     "Learned",
     "MaskedDirichlet",
     "MatchedUniformRows",
+    "MatrixNormal",
     "Mixture",
+    "MultivariateT",
     "Normal",
+    "PerHead",
     "PointEstimate",
+    "PrecisionGamma",
+    "Pretrained",
     "Prior",
+    "RandomScale",
     "RowPrior",
     "RowPriorModule",
     "ScaleFamily",
@@ -49,6 +77,7 @@ __all__ = [
     "SettingError",
     "Site",
     "SoftmaxRows",
+    "SpikeAndSlab",
     "StudentT",
     "Uniform",
     "UniformScale",

@@ -23,32 +23,47 @@ class Site:
         value: Its value in the net, any shape.
         fan_in: How many inputs its layer sums over; a bias has its layer's fan-in.
         center: Where shrinkage should lead: 1 for the gain of a normalisation layer, else 0. Gains shrunk to 0 leave
-            a net that can learn nothing.
+            a net that can learn nothing. A prior around values has one number for each entry.
         residual_writes: How many layers of the net write into the residual stream, when this parameter's layer is one
             of them; 1 (default) for the others.
         scale: A factor on the scale of every entry, default 1: a number, or the draw of a hierarchical prior,
             broadcastable to ``[..., *value.shape]``. A `ScaleFamily` multiplies its scale by it.
+        input_axis: The axis that counts the inputs of a weight with several axes: 1 (default), but 0 for tables, where
+            a token meets one row.
+        heads: How many attention heads own a part of the weight each, default 1: consecutive blocks of one length.
+        head_axis: The axis along which the blocks lie: 0 (default) for queries, keys and values, 1 for what comes back
+            from the heads.
     """
 
     name: str
     value: Tensor
     fan_in: int = 1
-    center: float = 0.0
+    center: Tensor | float = 0.0
     residual_writes: int = 1
     scale: Tensor | float = 1.0
+    input_axis: int = 1
+    heads: int = 1
+    head_axis: int = 0
 
     @property
     def loc(self) -> Tensor:
         """The centre, in the parameter's shape."""
-        return torch.full_like(self.value, self.center)
+        return torch.zeros_like(self.value) + self.center
 
 
 class Prior(ABC):
     """A prior over one parameter of a net; it has the shape of that parameter as its event."""
 
+    looks_at_values: ClassVar[bool] = False
+    """Whether it depends on ``site.value``, which models then keep in their state."""
+
     @abstractmethod
     def distribution(self, site: Site) -> Distribution:
         """The prior of ``site``: batch shape (), event shape ``site.value.shape``."""
+
+    def check_site(self, site: Site) -> None:
+        """Raise a `SettingError` about ``site`` if it is none for this prior; models ask when they are made."""
+        return None
 
     def __call__(self, name: str, parameter: Tensor) -> Distribution:
         """The prior of a bare tensor: fan-in from its last axis, centre 0."""
@@ -66,18 +81,23 @@ class PointEstimate(ABC):
 
 
 class ScaleFamily(Prior):
-    r"""A prior over independent entries that comes in every scale: it obeys the factor ``site.scale``.
+    r"""A prior that comes in every scale: it obeys the factor ``site.scale``.
 
-    .. math:: p(w) = \prod_i \frac1\tau\, f\!\left(\frac{w_i - c}{\tau}\right), \qquad \tau = \text{site.scale}
+    .. math:: p(w) = \prod_i \frac1{\tau_i}\; f\!\left(\frac{w - c}{\tau}\right), \qquad \tau = \text{site.scale}
 
-    Hierarchical priors and mixtures are built on such priors.
+    Hierarchical priors are built on such priors, and mixtures on those of independent entries.
     """
 
+    independent: ClassVar[bool] = True
+    """Whether the entries are independent."""
 
-def check_scale_family(key: str, prior: object) -> None:
-    """Raise a `SettingError` about the setting ``key`` unless ``prior`` is a `ScaleFamily`."""
+
+def check_scale_family(key: str, prior: object, independent: bool = False) -> None:
+    """Raise a `SettingError` about the setting ``key`` unless ``prior`` is a `ScaleFamily`, of entries if asked."""
     if not isinstance(prior, ScaleFamily):
         raise SettingError(key, prior, "a prior with a scale, such as Normal()")
+    if independent and not prior.independent:
+        raise SettingError(key, prior, "a prior with a scale under which entries are independent, such as Normal()")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pyro.distributions as dist
 import torch
 from torch import Tensor
+from torch.distributions import PowerTransform, constraints
 
 from .base import Distribution
 from .settings import check, check_positive
@@ -116,3 +117,58 @@ class UniformScale(Hyperprior):
     def start(self, like: Tensor) -> Tensor:
         inside = self.low < 1 < self.high
         return torch.full_like(like, 1.0 if inside else (self.low + self.high) / 2)
+
+
+class InverseRootGamma(dist.TransformedDistribution):
+    """The law of the inverse root of a gamma variable, of any batch shape."""
+
+    arg_constraints = {"concentration": constraints.positive, "rate": constraints.positive}
+
+    def __init__(self, concentration: Tensor, rate: Tensor, validate_args: bool | None = None):
+        root = PowerTransform(concentration.new_tensor(-0.5))
+        super().__init__(dist.Gamma(concentration, rate), root, validate_args=validate_args)
+
+    def expand(self, batch_shape: torch.Size, _instance: None = None) -> InverseRootGamma:
+        return type(self)(self.concentration.expand(batch_shape), self.rate.expand(batch_shape), validate_args=False)
+
+    @property
+    def concentration(self) -> Tensor:
+        return self.base_dist.concentration
+
+    @property
+    def rate(self) -> Tensor:
+        return self.base_dist.rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionGamma(Hyperprior):
+    r"""Factors whose precision :math:`\tau^{-2}` is a gamma variable, the conjugate prior of normal weights.
+
+    .. math:: p(\tau) = \frac{2 b^a}{\Gamma(a)}\, \tau^{-2a - 1} e^{-b / \tau^2}
+
+    Normal weights under one such factor are together a multivariate Student-t with :math:`2a` degrees of freedom and
+    the scale :math:`\sqrt{b/a}`.
+
+    Args:
+        concentration: :math:`a > 0`, default 1.
+        rate: :math:`b > 0`, default 1. The start is :math:`\sqrt{b/a}`, at the mean of the precision.
+
+    Raises:
+        SettingError: A setting is not above 0.
+
+    Reference:
+        Neal, 1996, "Bayesian learning for neural networks"; the defaults are ours.
+    """
+
+    concentration: float = 1.0
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive(self, "concentration", "rate")
+
+    def distribution(self, like: Tensor) -> Distribution:
+        concentration, rate = torch.full_like(like, self.concentration), torch.full_like(like, self.rate)
+        return InverseRootGamma(concentration, rate).to_event(like.dim())
+
+    def start(self, like: Tensor) -> Tensor:
+        return torch.full_like(like, (self.rate / self.concentration) ** 0.5)

@@ -51,7 +51,7 @@ class Mixture(ScaleFamily):
         keep_tuple(self, "components")
         check(self, "components", isinstance(self.components, tuple) and len(self.components) > 0, "a list of priors")
         for index, component in enumerate(self.components):
-            check_scale_family(f"components.{index}", component)
+            check_scale_family(f"components.{index}", component, independent=True)
         check_weights(self, "weights", len(self.components))
 
     def distribution(self, site: Site) -> Distribution:
@@ -78,7 +78,7 @@ class ScaleMixture(ScaleFamily):
     weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        check_scale_family("prior", self.prior)
+        check_scale_family("prior", self.prior, independent=True)
         check_numbers(self, "factors")
         check_weights(self, "weights", len(self.factors))
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..choices import Recipe, is_map
 from ..inference import Driver, Optimizing
 from ..models import BayesianModel
-from ..priors import Hierarchical, Improper, RowPrior, choice_name
+from ..priors import Improper, RandomScale, RowPrior, choice_name
 from ..spec import KEYS, Spec
 from ..tasks import TaskData
 from .wording import in_words, is_choice, settings_of
@@ -40,7 +40,7 @@ def notes(spec: Spec, model: BayesianModel, data: TaskData) -> Iterator[str]:
     if flat and spec.driver.needs_guide:
         yield f"the prior of {_count(len(flat), 'weight site')} is flat: the bound holds up to a constant"
     if spec.driver.treatment == "point" and not spec.driver.needs_guide:
-        if any(isinstance(prior, Hierarchical) and prior.centered for prior in model.chosen.values()):
+        if any(isinstance(prior, RandomScale) and prior.centered for prior in model.chosen.values()):
             yield "the density of a centred hierarchical prior is unbounded: this driver finds no maximum of it"
     elif model.learned:
         numbers = sum(value.numel() for value in model.learned.values())

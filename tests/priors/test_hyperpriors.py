@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from pyroformer import priors
-from pyroformer.priors import Gamma, HalfCauchy, Hyperprior, SettingError, UniformScale
+from pyroformer.priors import Gamma, HalfCauchy, Hyperprior, PrecisionGamma, SettingError, UniformScale
 
 FIVE_SIGMA = 2 * stats.norm.sf(5)
 CASES = {
@@ -20,6 +20,11 @@ CASES = {
         Gamma(concentration=2.5, rate=3.0),
         lambda t: 3.0**2.5 / math.gamma(2.5) * t**1.5 * math.exp(-3 * t),
         stats.gamma(2.5, scale=1 / 3).cdf,
+    ),
+    "gamma of the precision": (
+        PrecisionGamma(concentration=1.5, rate=0.8),
+        lambda t: 2 * 0.8**1.5 / math.gamma(1.5) * t**-4 * math.exp(-0.8 / t**2),
+        lambda t: stats.gamma(1.5, scale=1 / 0.8).sf(t**-2),
     ),
     "uniform": (UniformScale(low=0.5, high=2.5), lambda t: 0.5, stats.uniform(0.5, 2).cdf),
 }
@@ -53,6 +58,7 @@ def test_draws_follow_their_law(case):
         (HalfCauchy(), 1.0),
         (HalfCauchy(scale=0.1), 0.1),
         (Gamma(concentration=3.0, rate=2.0), 1.5),
+        (PrecisionGamma(concentration=0.5, rate=2.0), 2.0),
         (UniformScale(), 1.0),
         (UniformScale(low=2.0, high=6.0), 4.0),
         (UniformScale(high=1.0), 0.5),
@@ -70,6 +76,7 @@ def test_the_start_is_inside_the_support(prior, start):
         (lambda: HalfCauchy(scale=0.0), "scale", "a number above 0"),
         (lambda: Gamma(concentration=-1.0), "concentration", "a number above 0"),
         (lambda: Gamma(rate=math.inf), "rate", "a number above 0"),
+        (lambda: PrecisionGamma(rate=0.0), "rate", "a number above 0"),
         (lambda: UniformScale(low=-0.1), "low", "a number of at least 0"),
         (lambda: UniformScale(low=3.0, high=3.0), "high", "a number above low = 3.0"),
         (lambda: UniformScale(high=math.inf), "high", "a number above low = 0.0"),

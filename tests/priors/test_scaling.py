@@ -5,11 +5,14 @@ import math
 import pytest
 import torch
 
+from pyroformer import priors
 from pyroformer.priors import (
     Cauchy,
     GeneralizedNormal,
     Laplace,
+    MatrixNormal,
     Mixture,
+    MultivariateT,
     Normal,
     ScaledPrior,
     ScaleMixture,
@@ -19,7 +22,7 @@ from pyroformer.priors import (
 )
 
 SITE = Site("weight", torch.zeros(2, 3), fan_in=8, residual_writes=4)
-ROOTS = [Normal, Laplace, StudentT, GeneralizedNormal, Uniform]
+ROOTS = [Normal, Laplace, StudentT, GeneralizedNormal, Uniform, MatrixNormal, MultivariateT]
 
 
 @pytest.mark.parametrize("prior", ROOTS)
@@ -63,6 +66,6 @@ def test_mixtures_leave_the_scale_to_their_components():
 
 
 def test_every_scaled_prior_is_tested_here():
-    assert {cls.__name__ for cls in ScaledPrior.__subclasses__() if cls.__module__.startswith("pyroformer")} == {
-        cls.__name__ for cls in (*ROOTS, Cauchy)
-    }
+    exported = [cls for name in priors.__all__ if isinstance(cls := getattr(priors, name), type)]
+    found = {cls for cls in exported if issubclass(cls, ScaledPrior) and not cls.__abstractmethods__}
+    assert found == {*ROOTS, Cauchy}

@@ -39,7 +39,7 @@ def test_nested_choices_are_short():
     components, weights = show("mixture").settings
     assert (components.type, components.default) == ("a list of priors", "[normal, normal(scale=0.1)]")
     assert (weights.type, weights.default) == ("a list of numbers or null", "null")
-    assert [setting.type for setting in show("hierarchical").settings] == ["a prior", "a hyperprior", "true or false"]
+    assert [setting.type for setting in show("hierarchical").settings] == ["a hyperprior", "a prior", "true or false"]
 
 
 @pytest.mark.parametrize("words", [("normal",), ("prior", "normal"), ("priors", "normal")])
@@ -65,7 +65,7 @@ def test_a_study_is_shown_as_its_file(pyroformer):
 
 WRONG = [
     (("norml",), "norml", "did you mean normal"),
-    (("prior",), "prior", "a name as well, among cauchy"),
+    (("prior",), "prior", "a name as well, among ard, cauchy"),
     (("prior", "norml"), "norml", "did you mean normal"),
     (("prior", "mean_field"), "mean_field", "mean_field is a guide"),
     (("pror", "normal"), "pror", "did you mean prior"),

@@ -10,6 +10,7 @@ from .errors import InferenceError
 from .files import WriteError
 from .guide_posterior import GuidePosterior
 from .library import Library
+from .low_rank_posterior import LowRankPosterior
 from .mixture_posterior import MixturePosterior
 from .monitor import Monitor, RunMonitor
 from .nuts import NUTS
@@ -20,6 +21,7 @@ from .posterior import Posterior
 from .prediction import ClassPrediction, RealPrediction
 from .starting import PostHoc
 from .svi import SVI
+from .swag import SWAG
 from .temperature_scaling import TemperatureScaling
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "ML",
     "NUTS",
     "SVI",
+    "SWAG",
     "Calibrated",
     "Calibration",
     "Checkpoint",
@@ -39,6 +42,7 @@ __all__ = [
     "GuidePosterior",
     "InferenceError",
     "Library",
+    "LowRankPosterior",
     "MixturePosterior",
     "Monitor",
     "OnePassELBO",

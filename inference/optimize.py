@@ -22,6 +22,7 @@ from .errors import InferenceError
 from .guide_posterior import GuidePosterior
 from .monitor import Monitor
 from .objective import OnePassELBO, Terms
+from .posterior import Posterior
 from .prediction import ClassPrediction, Prediction
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
@@ -94,6 +95,7 @@ class Fit:
         objective: The bound and its temperature.
         beta: The weight of the KL when a share of the steps is done.
         full_from: The share of the steps from which ``beta`` is what it stays; only then can a state be the best.
+        driver: Whose work it is, which a checkpoint belongs to; default ``settings``.
     """
 
     def __init__(
@@ -104,7 +106,9 @@ class Fit:
         objective: OnePassELBO,
         beta: Callable[[float], float] = lambda progress: 1.0,
         full_from: float = 0.0,
+        driver: Driver | None = None,
     ):
+        self.driver: Driver = settings if driver is None else driver
         self.settings, self.model, self.guide, self.data = settings, guide.model, guide, data
         self.objective, self.beta, self.full_from = objective, beta, full_from
         self.posterior = GuidePosterior(self.model, guide, data.example())
@@ -120,14 +124,14 @@ class Fit:
         self.good_is_due = True
         self.best_nll, self.best_epoch = math.inf, 0
 
-    def run(self, seed: int, monitor: Monitor) -> GuidePosterior:
+    def run(self, seed: int, monitor: Monitor) -> Posterior:
         """Optimise; return the posterior in the state that the settings ask to keep."""
         settings, started = self.settings, time.perf_counter()
         generator = torch.Generator().manual_seed(seed)
         steps = settings.epochs * math.ceil(len(self.data) / settings.batch_size)
         records: list[dict[str, Any]] = []
         text, before = "", 0.0
-        kept = settings.resumed(self.model, self.guide, self.data, seed, monitor)
+        kept = self.driver.resumed(self.model, self.guide, self.data, seed, monitor)
         if kept is not None:
             records, before = self.go_on(*kept, generator)
             text = self.text(records[-1])
@@ -151,6 +155,7 @@ class Fit:
                         sums[name] += value * len(y) / len(self.data)
                     done += 1
                     monitor.step(text)
+                self.epoch_ended(epoch)
                 entry: dict[str, Any] = {"epoch": epoch, **sums, "beta": self.beta(progress)}
                 if epoch % settings.validate_every == 0 or epoch == settings.epochs:
                     entry["validation_nll"] = self.validate(epoch, progress >= self.full_from)
@@ -184,6 +189,10 @@ class Fit:
             nn.utils.clip_grads_with_norm_(self.parameters.values(), self.settings.clip_norm, norm)
         self.optimizer.step()
         return terms.item()
+
+    def epoch_ended(self, epoch: int) -> None:
+        """What else is to be done after the steps of an epoch; nothing here."""
+        return None
 
     def where(self, terms: Terms, index: Tensor) -> str:
         """Which part of the bound is not finite, and where in the data or the parameters it starts."""
@@ -272,7 +281,7 @@ class Fit:
         torch.set_rng_state(tensors["random.global"])
         return content["records"], content["seconds"]
 
-    def last_good(self) -> GuidePosterior | None:
+    def last_good(self) -> Posterior | None:
         """The posterior after a failure: in the best state, else in the last one known to have a finite loss."""
         if self.best is None and self.good is None:
             return None
@@ -298,7 +307,7 @@ class Fit:
         nll = entry.get("validation_nll")
         return text if nll is None else f"{text}  val NLL {nll:.3f}"
 
-    def finish(self, seconds: float | None = None) -> GuidePosterior:
+    def finish(self, seconds: float | None = None) -> Posterior:
         """The posterior in the best state, or in the present one when no state was kept."""
         self.put(self.best)
         self.model.eval()

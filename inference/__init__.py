@@ -9,8 +9,10 @@ from .driver import Driver
 from .errors import InferenceError
 from .files import WriteError
 from .guide_posterior import GuidePosterior
+from .ivon import IVON
 from .library import Library
 from .low_rank_posterior import LowRankPosterior
+from .minibatched import Minibatched
 from .mixture_posterior import MixturePosterior
 from .monitor import Monitor, RunMonitor
 from .nuts import NUTS
@@ -25,6 +27,7 @@ from .swag import SWAG
 from .temperature_scaling import TemperatureScaling
 
 __all__ = [
+    "IVON",
     "MAP",
     "ML",
     "NUTS",
@@ -43,6 +46,7 @@ __all__ = [
     "InferenceError",
     "Library",
     "LowRankPosterior",
+    "Minibatched",
     "MixturePosterior",
     "Monitor",
     "OnePassELBO",

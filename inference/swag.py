@@ -119,12 +119,19 @@ class Collecting(Fit):
 
     def __init__(self, swag: SWAG, model: BayesianModel, data: Data):
         assert isinstance(swag.start, MAP)
-        sgd: dict[str, Any] = {"optimizer": "sgd", "schedule": "constant", "warmup": 0.0, "keep": "last"}
-        start = replace(swag.start, epochs=swag.epochs, learning_rate=swag.learning_rate, **sgd)
+        constant: dict[str, Any] = {"schedule": "constant", "warmup": 0.0, "keep": "last"}
+        start = replace(swag.start, epochs=swag.epochs, learning_rate=swag.learning_rate, **constant)
         guide = Guide(model, Delta(), data.example())
-        super().__init__(start, guide, data, OnePassELBO(), lambda progress: start.prior_weight, driver=swag)
+        super().__init__(
+            start,
+            guide,
+            data,
+            OnePassELBO(),
+            lambda progress: start.prior_weight,
+            driver=swag,
+            optimizer=lambda p: torch.optim.SGD(p, lr=swag.learning_rate, momentum=swag.momentum),
+        )
         self.swag, self.sites = swag, Unconstrained(model)
-        self.optimizer = torch.optim.SGD(self.parameters.values(), lr=swag.learning_rate, momentum=swag.momentum)
         self.iterates = Iterates(self.present(), swag.rank)
 
     def present(self) -> Tensor:

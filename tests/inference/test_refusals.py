@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pyroformer.guides import Delta, Guide, MeanField
-from pyroformer.inference import MAP, ML, NUTS, SVI, SWAG, Data, DeepEnsemble, Driver
+from pyroformer.inference import IVON, MAP, ML, NUTS, SVI, SWAG, Data, DeepEnsemble, Driver
 from pyroformer.models import BayesianModel, Features, Gaussian, Output, Transformer
 from pyroformer.priors import Fixed, FlatRows, Learned, Normal, SettingError
 
@@ -49,6 +49,10 @@ def model(name, **likelihood):
         (SWAG(), None, "rows", "svi with a row family such as dirichlet_rows: blocks.0.attention.rows"),
         (SWAG(), None, "learned", r"at least one random site; .*ml trains them"),
         (DeepEnsemble(member=SWAG()), None, "fixed", "a model with something to train"),
+        (IVON(), MeanField(), "weights", "expected none: IVON would ignore it"),
+        (IVON(), None, "rows", "such as svi: ivon does not fit blocks.0.attention.rows"),
+        (IVON(), None, "part learned", "priors on all parameters: ivon cannot learn net.head.weight"),
+        (IVON(), None, "fixed", "at least one random site"),
     ],
 )
 def test_refusals_come_before_any_work(driver, guide, prior, message):
@@ -64,6 +68,7 @@ def test_refusals_come_before_any_work(driver, guide, prior, message):
         (SVI(epochs=1), MeanField(), "part learned"),
         (DeepEnsemble(member=ML(epochs=1), size=2), None, "learned"),
         (SWAG(epochs=2, start=ML(epochs=1)), None, "part learned"),
+        (IVON(epochs=1), None, "weights"),
     ],
 )
 def test_neighbours_of_what_is_refused_work(driver, guide, prior):
@@ -120,13 +125,14 @@ def test_settings_out_of_range_are_refused(make, message):
 
 
 def test_every_driver_says_whether_it_needs_a_guide():
-    assert {type(d): d.needs_guide for d in (SVI(), MAP(), ML(), NUTS(), DeepEnsemble(), SWAG())} == {
+    assert {type(d): d.needs_guide for d in (SVI(), MAP(), ML(), NUTS(), DeepEnsemble(), SWAG(), IVON())} == {
         SVI: True,
         MAP: False,
         ML: False,
         NUTS: False,
         DeepEnsemble: False,
         SWAG: False,
+        IVON: False,
     }
     assert DeepEnsemble(member=SVI()).needs_guide
     assert issubclass(SVI, Driver)

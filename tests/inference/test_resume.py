@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pyroformer.guides import Guide, MeanField
-from pyroformer.inference import MAP, ML, NUTS, SVI, SWAG, Checkpoint, Data, DeepEnsemble, Monitor
+from pyroformer.inference import IVON, MAP, ML, NUTS, SVI, SWAG, Checkpoint, Data, DeepEnsemble, Monitor
 from pyroformer.inference.files import read_tensors_and_content, write_tensors
 from pyroformer.models import BayesianModel, Gaussian
 from pyroformer.priors import Learned, Normal
@@ -41,6 +41,7 @@ CASES = {
     "swag": (SWAG(epochs=6, rank=3, start=MAP(epochs=3, batch_size=16)), None, WITH),
     "swag, learned parameters": (SWAG(epochs=6, rank=3, start=ML(epochs=2, batch_size=16)), None, WITHOUT),
     "ensemble of swag": (DeepEnsemble(member=SWAG(epochs=2, start=ML(epochs=2)), size=2), None, WITHOUT),
+    "ivon": (IVON(epochs=6, batch_size=16), None, WITH),
     "nuts": (NUTS(num_samples=6, warmup_steps=4, chains=3, max_tree_depth=3), None, WITHOUT),
 }
 
@@ -127,6 +128,7 @@ def whole_ensemble(monkeypatch):
         *(("svi", part) for part in ("random.global", "random.batches", "optimizer.0.exp_avg_sq", "best.guide.")),
         ("svi", "now.buffer"),
         *(("swag", part) for part in ("iterates.mean", "iterates.squares", "iterates.dev", "optimizer.0.momentum")),
+        *(("ivon", part) for part in ("optimizer.0.momentum", "optimizer.0.hessian", "random.global")),
     ],
 )
 def test_a_state_that_lacks_anything_would_be_noticed(case, planted, tmp_path):

@@ -9,7 +9,10 @@ from .driver import Driver
 from .errors import InferenceError
 from .files import WriteError
 from .guide_posterior import GuidePosterior
+from .ivon import IVON
 from .library import Library
+from .low_rank_posterior import LowRankPosterior
+from .minibatched import Minibatched
 from .mixture_posterior import MixturePosterior
 from .monitor import Monitor, RunMonitor
 from .nuts import NUTS
@@ -20,13 +23,16 @@ from .posterior import Posterior
 from .prediction import ClassPrediction, RealPrediction
 from .starting import PostHoc
 from .svi import SVI
+from .swag import SWAG
 from .temperature_scaling import TemperatureScaling
 
 __all__ = [
+    "IVON",
     "MAP",
     "ML",
     "NUTS",
     "SVI",
+    "SWAG",
     "Calibrated",
     "Calibration",
     "Checkpoint",
@@ -39,6 +45,8 @@ __all__ = [
     "GuidePosterior",
     "InferenceError",
     "Library",
+    "LowRankPosterior",
+    "Minibatched",
     "MixturePosterior",
     "Monitor",
     "OnePassELBO",

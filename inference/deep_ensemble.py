@@ -24,7 +24,7 @@ class DeepEnsemble(Driver):
 
     Args:
         member: The driver of every member, default ``ML()``. Member ``m`` starts from a net of its own, with a seed of
-            its own, and with its own ``device`` and ``dtype``.
+            its own, and with its own ``device`` and ``dtype``. With ``swag`` it is MultiSWAG.
         size: Number of members ``M``, at least 1, default 5.
         device, dtype: Those of the members are used; these must be left at their defaults.
 
@@ -32,7 +32,8 @@ class DeepEnsemble(Driver):
         SettingError: A setting is out of range.
 
     Reference:
-        Lakshminarayanan et al., 2017, "Simple and scalable predictive uncertainty estimation using deep ensembles".
+        Lakshminarayanan et al., 2017, "Simple and scalable predictive uncertainty estimation using deep ensembles";
+        Wilson and Izmailov, 2020, "Bayesian deep learning and a probabilistic perspective of generalization", Sec. 3.
     """
 
     member: Driver = field(default_factory=ML)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,14 +14,16 @@ from torch import Tensor, nn
 
 from ..guides import Guide
 from ..guides.guide import is_latent
-from ..priors.settings import check, check_count, check_option, check_positive
+from ..priors.settings import check, check_option
 from . import metrics
 from .data import Data, Inputs
 from .driver import Driver
 from .errors import InferenceError
 from .guide_posterior import GuidePosterior
+from .minibatched import Minibatched
 from .monitor import Monitor
 from .objective import OnePassELBO, Terms
+from .posterior import Posterior
 from .prediction import ClassPrediction, Prediction
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
@@ -37,51 +39,28 @@ def validation_nll(prediction: Prediction, y: Tensor) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimizing(Driver):
+class Optimizing(Minibatched):
     """A driver that descends a gradient in minibatches.
 
     Args:
-        epochs: Passes over the data, default 60.
-        batch_size: Examples a step, default 128.
-        learning_rate: Its largest value, above 0, default 1e-3 (3e-3 for SVI).
+        epochs, batch_size, learning_rate, schedule, warmup, validate_every: See `Minibatched`.
+        validation_samples, keep: See `Minibatched`.
         optimizer: ``adam`` (default), ``adamw`` or ``sgd``.
-        schedule: ``cosine`` (default; to zero at the end), ``linear`` or ``constant``.
-        warmup: Share of the steps during which the learning rate grows from zero, 0 to 1, default 0.05.
         clip_norm: Largest norm of the gradient of the loss per example, or None (default) for no clipping.
-        validate_every: Epochs between looks at the validation data, default 1.
-        validation_samples: Draws for that look, default 8; a point estimate takes one.
-        keep: ``best`` (default): the state with the lowest validation NLL; ``last``: the final one. Without validation
-            data the final one is kept.
         device, dtype: See `Driver`.
     """
 
-    epochs: int = 60
-    batch_size: int = 128
-    learning_rate: float = 1e-3
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup: float = 0.05
     clip_norm: float | None = None
-    validate_every: int = 1
-    validation_samples: int = 8
-    keep: Literal["best", "last"] = "best"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count(self, "epochs", "batch_size", "validate_every", "validation_samples")
-        check_positive(self, "learning_rate")
         check_option(self, "optimizer", OPTIMIZERS)
-        check_option(self, "schedule", ("cosine", "linear", "constant"))
-        check_option(self, "keep", ("best", "last"))
-        check(self, "warmup", 0 <= self.warmup < 1, "a share of the steps, at least 0 and below 1")
         check(self, "clip_norm", self.clip_norm is None or self.clip_norm > 0, "a number above 0, or null")
 
-    def rate(self, progress: float) -> float:
-        """The learning rate's factor when a share ``progress`` of the steps is done."""
-        if progress < self.warmup:
-            return progress / self.warmup
-        done = (progress - self.warmup) / (1 - self.warmup)
-        return {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "constant": 1.0}[self.schedule]
+    def optimizer_of(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimizer of these parameters."""
+        return OPTIMIZERS[self.optimizer](parameters, lr=self.learning_rate)
 
 
 class Fit:
@@ -94,40 +73,49 @@ class Fit:
         objective: The bound and its temperature.
         beta: The weight of the KL when a share of the steps is done.
         full_from: The share of the steps from which ``beta`` is what it stays; only then can a state be the best.
+        driver: Whose work it is, which a checkpoint belongs to; default ``settings``.
+        optimizer: What makes the optimizer of the parameters, default ``settings``.
     """
 
     def __init__(
         self,
-        settings: Optimizing,
+        settings: Minibatched,
         guide: Guide,
         data: Data,
         objective: OnePassELBO,
         beta: Callable[[float], float] = lambda progress: 1.0,
         full_from: float = 0.0,
+        driver: Driver | None = None,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
     ):
+        self.driver: Driver = settings if driver is None else driver
         self.settings, self.model, self.guide, self.data = settings, guide.model, guide, data
         self.objective, self.beta, self.full_from = objective, beta, full_from
         self.posterior = GuidePosterior(self.model, guide, data.example())
-        self.parameters = {
+        self.parameters: dict[str, nn.Parameter] = {
             **{f"guide.{name}": p for name, p in guide.named_parameters()},
             **{f"model.{name}": p for name, p in self.model.learned.items()},
         }
         buffers = {f"buffer.{name}": b for name, b in self.model.named_buffers()}
         self.moving: dict[str, Tensor] = {**self.parameters, **buffers}
-        self.optimizer = OPTIMIZERS[settings.optimizer](self.parameters.values(), lr=settings.learning_rate)
+        if optimizer is None:
+            assert isinstance(settings, Optimizing)
+            optimizer = settings.optimizer_of
+        self.optimizer = optimizer(self.parameters.values())
+        self.clip_norm = settings.clip_norm if isinstance(settings, Optimizing) else None
         self.best: dict[str, Tensor] | None = None
         self.good: dict[str, Tensor] | None = None  # the first state of the present epoch with a finite loss
         self.good_is_due = True
         self.best_nll, self.best_epoch = math.inf, 0
 
-    def run(self, seed: int, monitor: Monitor) -> GuidePosterior:
+    def run(self, seed: int, monitor: Monitor) -> Posterior:
         """Optimise; return the posterior in the state that the settings ask to keep."""
         settings, started = self.settings, time.perf_counter()
         generator = torch.Generator().manual_seed(seed)
         steps = settings.epochs * math.ceil(len(self.data) / settings.batch_size)
         records: list[dict[str, Any]] = []
         text, before = "", 0.0
-        kept = settings.resumed(self.model, self.guide, self.data, seed, monitor)
+        kept = self.driver.resumed(self.model, self.guide, self.data, seed, monitor)
         if kept is not None:
             records, before = self.go_on(*kept, generator)
             text = self.text(records[-1])
@@ -151,6 +139,7 @@ class Fit:
                         sums[name] += value * len(y) / len(self.data)
                     done += 1
                     monitor.step(text)
+                self.epoch_ended(epoch)
                 entry: dict[str, Any] = {"epoch": epoch, **sums, "beta": self.beta(progress)}
                 if epoch % settings.validate_every == 0 or epoch == settings.epochs:
                     entry["validation_nll"] = self.validate(epoch, progress >= self.full_from)
@@ -180,10 +169,14 @@ class Fit:
                 f"{when}: the gradient is not finite, first at {bad}, although the loss is {loss.item():.6g}",
                 self.last_good(),
             )
-        if self.settings.clip_norm is not None:
-            nn.utils.clip_grads_with_norm_(self.parameters.values(), self.settings.clip_norm, norm)
+        if self.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(self.parameters.values(), self.clip_norm, norm)
         self.optimizer.step()
         return terms.item()
+
+    def epoch_ended(self, epoch: int) -> None:
+        """What else is to be done after the steps of an epoch; nothing here."""
+        return None
 
     def where(self, terms: Terms, index: Tensor) -> str:
         """Which part of the bound is not finite, and where in the data or the parameters it starts."""
@@ -272,7 +265,7 @@ class Fit:
         torch.set_rng_state(tensors["random.global"])
         return content["records"], content["seconds"]
 
-    def last_good(self) -> GuidePosterior | None:
+    def last_good(self) -> Posterior | None:
         """The posterior after a failure: in the best state, else in the last one known to have a finite loss."""
         if self.best is None and self.good is None:
             return None
@@ -298,7 +291,7 @@ class Fit:
         nll = entry.get("validation_nll")
         return text if nll is None else f"{text}  val NLL {nll:.3f}"
 
-    def finish(self, seconds: float | None = None) -> GuidePosterior:
+    def finish(self, seconds: float | None = None) -> Posterior:
         """The posterior in the best state, or in the present one when no state was kept."""
         self.put(self.best)
         self.model.eval()

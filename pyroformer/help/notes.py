@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..choices import Recipe, is_map
-from ..inference import Driver, Optimizing
+from ..inference import Driver, Minibatched
 from ..models import BayesianModel
 from ..priors import Improper, RandomScale, RowPrior, choice_name
 from ..spec import KEYS, Spec
@@ -58,7 +58,7 @@ def _remarks(choice: Any, data: TaskData) -> Iterator[tuple[str, str]]:
             yield "kl_weight", f"the KL counts {_times(weight)}: no posterior"
         if getattr(choice, "prior_weight", 1) == 0:
             yield "", "priors do not count, except for where they allow values"
-        if isinstance(choice, Optimizing) and choice.keep == "best" and data.validation is None:
+        if isinstance(choice, Minibatched) and choice.keep == "best" and data.validation is None:
             yield "keep", "there are no validation data, so the last state is kept"
     if isinstance(choice, RowPrior) and choice.kl_weight != 1:
         yield "kl_weight", f"the rows' KL counts {_times(choice.kl_weight)}: no posterior"

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pyroformer.guides import Delta, Guide, MeanField
-from pyroformer.inference import MAP, ML, NUTS, SVI, Data, DeepEnsemble, Driver
+from pyroformer.inference import IVON, MAP, ML, NUTS, SVI, SWAG, Data, DeepEnsemble, Driver
 from pyroformer.models import BayesianModel, Features, Gaussian, Output, Transformer
 from pyroformer.priors import Fixed, FlatRows, Learned, Normal, SettingError
 
@@ -45,6 +45,14 @@ def model(name, **likelihood):
         (SVI(), MeanField(), "fixed", "at least one random site"),
         (MAP(), None, "fixed", "a model with something to train; all its parameters are fixed"),
         (ML(), None, "fixed", "a model with something to train"),
+        (SWAG(), MeanField(), "weights", "expected none: SWAG would ignore it"),
+        (SWAG(), None, "rows", "svi with a row family such as dirichlet_rows: blocks.0.attention.rows"),
+        (SWAG(), None, "learned", r"at least one random site; .*ml trains them"),
+        (DeepEnsemble(member=SWAG()), None, "fixed", "a model with something to train"),
+        (IVON(), MeanField(), "weights", "expected none: IVON would ignore it"),
+        (IVON(), None, "rows", "such as svi: ivon does not fit blocks.0.attention.rows"),
+        (IVON(), None, "part learned", "priors on all parameters: ivon cannot learn net.head.weight"),
+        (IVON(), None, "fixed", "at least one random site"),
     ],
 )
 def test_refusals_come_before_any_work(driver, guide, prior, message):
@@ -59,6 +67,8 @@ def test_refusals_come_before_any_work(driver, guide, prior, message):
         (MAP(epochs=1), None, "part learned"),
         (SVI(epochs=1), MeanField(), "part learned"),
         (DeepEnsemble(member=ML(epochs=1), size=2), None, "learned"),
+        (SWAG(epochs=2, start=ML(epochs=1)), None, "part learned"),
+        (IVON(epochs=1), None, "weights"),
     ],
 )
 def test_neighbours_of_what_is_refused_work(driver, guide, prior):
@@ -115,12 +125,14 @@ def test_settings_out_of_range_are_refused(make, message):
 
 
 def test_every_driver_says_whether_it_needs_a_guide():
-    assert {type(d): d.needs_guide for d in (SVI(), MAP(), ML(), NUTS(), DeepEnsemble())} == {
+    assert {type(d): d.needs_guide for d in (SVI(), MAP(), ML(), NUTS(), DeepEnsemble(), SWAG(), IVON())} == {
         SVI: True,
         MAP: False,
         ML: False,
         NUTS: False,
         DeepEnsemble: False,
+        SWAG: False,
+        IVON: False,
     }
     assert DeepEnsemble(member=SVI()).needs_guide
     assert issubclass(SVI, Driver)

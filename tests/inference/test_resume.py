@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pyroformer.guides import Guide, MeanField
-from pyroformer.inference import MAP, ML, NUTS, SVI, Checkpoint, Data, DeepEnsemble, Monitor
+from pyroformer.inference import IVON, MAP, ML, NUTS, SVI, SWAG, Checkpoint, Data, DeepEnsemble, Monitor
 from pyroformer.inference.files import read_tensors_and_content, write_tensors
 from pyroformer.models import BayesianModel, Gaussian
 from pyroformer.priors import Learned, Normal
@@ -38,6 +38,10 @@ CASES = {
     "ensemble": (DeepEnsemble(member=ML(epochs=3, batch_size=16), size=3), None, WITH),
     "ensemble of guides": (DeepEnsemble(member=SVI(epochs=3, batch_size=16), size=2), MeanField(), WITH),
     "svi, started": (SVI(epochs=3, batch_size=16, start=ML(epochs=3, batch_size=16)), MeanField(), WITH),
+    "swag": (SWAG(epochs=6, rank=3, start=MAP(epochs=3, batch_size=16)), None, WITH),
+    "swag, learned parameters": (SWAG(epochs=6, rank=3, start=ML(epochs=2, batch_size=16)), None, WITHOUT),
+    "ensemble of swag": (DeepEnsemble(member=SWAG(epochs=2, start=ML(epochs=2)), size=2), None, WITHOUT),
+    "ivon": (IVON(epochs=6, batch_size=16), None, WITH),
     "nuts": (NUTS(num_samples=6, warmup_steps=4, chains=3, max_tree_depth=3), None, WITHOUT),
 }
 
@@ -119,11 +123,17 @@ def whole_ensemble(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "planted", ["random.global", "random.batches", "optimizer.0.exp_avg_sq", "best.guide.", "now.buffer"]
+    ("case", "planted"),
+    [
+        *(("svi", part) for part in ("random.global", "random.batches", "optimizer.0.exp_avg_sq", "best.guide.")),
+        ("svi", "now.buffer"),
+        *(("swag", part) for part in ("iterates.mean", "iterates.squares", "iterates.dev", "optimizer.0.momentum")),
+        *(("ivon", part) for part in ("optimizer.0.momentum", "optimizer.0.hessian", "random.global")),
+    ],
 )
-def test_a_state_that_lacks_anything_would_be_noticed(planted, tmp_path):
+def test_a_state_that_lacks_anything_would_be_noticed(case, planted, tmp_path):
     with pytest.raises(Killed):
-        run("svi", Deadly(Checkpoint(tmp_path, every=0.0), 5))
+        run(case, Deadly(Checkpoint(tmp_path, every=0.0), 5 + 3 * (case == "swag")))  # after the 3 of its start
     path = tmp_path / "state.safetensors"
     tensors, content = read_tensors_and_content(path)
     names = [name for name in tensors if name.startswith(planted) and tensors[name].numel()]
@@ -135,7 +145,7 @@ def test_a_state_that_lacks_anything_would_be_noticed(planted, tmp_path):
         content["content"]["best"]["nll"] = -1e9
     write_tensors(path, tensors, content)
     monitor = Monitor(Checkpoint(tmp_path, every=0.0))
-    assert not same(everything(run("svi", monitor), monitor), whole("svi"))
+    assert not same(everything(run(case, monitor), monitor), whole(case))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pyroformer.guides import Delta, DirichletRows, Guide, MeanField
-from pyroformer.inference import SVI, Data, DeepEnsemble, DrawsPosterior, GuidePosterior, MixturePosterior, Posterior
+from pyroformer.inference import (
+    SVI,
+    Data,
+    DeepEnsemble,
+    DrawsPosterior,
+    GuidePosterior,
+    LowRankPosterior,
+    MixturePosterior,
+    Posterior,
+)
 from pyroformer.inference.files import WriteError, write_text
 from pyroformer.models import BayesianModel, Categorical, Features, Gaussian, Output, Series, Transformer
 from pyroformer.priors import FlatRows, Learned, Normal, settings
@@ -24,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 def model(kind, seed=0):
     """A model for each kind of posterior; the other process runs this function too."""
     torch.manual_seed(seed)
-    if kind == "noise":
+    if kind in ("noise", "low_rank"):
         return BayesianModel(torch.nn.Linear(2, 1), Normal(), Gaussian(noise="random"))
     if kind in ("draws", "mixture"):
         return BayesianModel(torch.nn.Linear(2, 3), {"bias": Learned(), "*": Normal()})
@@ -70,6 +79,8 @@ def posterior(kind):
             p.add_(torch.randn_like(p))
     if kind == "draws":
         return DrawsPosterior(built, {"weight": torch.randn(9, 3, 2)}, {"divergences": 0, "r_hat": float("nan")})
+    if kind == "low_rank":
+        return LowRankPosterior(built, torch.randn(4), torch.rand(4), torch.randn(2, 4), {"rank": 2})
     if kind == "mixture":
         other = posterior("draws")
         return MixturePosterior([other, GuidePosterior(built, Guide(built, MeanField(), (x,)), (x,))])
@@ -80,7 +91,7 @@ def posterior(kind):
     return GuidePosterior(built, guide, (x[:2],), {"kept": "last"})
 
 
-KINDS = [*FAMILIES, "draws", "mixture"]
+KINDS = [*FAMILIES, "draws", "low_rank", "mixture"]
 
 
 def numbers(fitted, x):
@@ -245,6 +256,7 @@ def test_damaged_files_are_named(damage, error, message, tmp_path):
         ("draws", lambda: BayesianModel(torch.nn.Linear(2, 3), Learned()), "draws of weight .*expected none"),
         ("draws", lambda: BayesianModel(torch.nn.Linear(2, 4), Normal()), "size mismatch"),
         ("noise", lambda: BayesianModel(torch.nn.Linear(2, 1), Normal(), Gaussian()), "noise_scale"),
+        ("low_rank", lambda: BayesianModel(torch.nn.Linear(2, 1), Normal(), Gaussian()), "over .*: expected 3 numbers"),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused(kind, other, message, tmp_path):

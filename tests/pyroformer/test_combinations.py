@@ -19,6 +19,7 @@ QUICK = {
     "validation_samples": 1,
     "member": {"ml": {"epochs": 1}},
 }
+LEAST = {"swag": {"epochs": 2, "start": {"ml": {"epochs": 1}}}}
 TASK = {"toy_regression": {"train": 8, "test": 4}}
 NET = {"transformer": {"width": 4, "heads": 2, "depth": 1}}
 
@@ -34,7 +35,7 @@ def priors():
 PRIORS = dict(priors())
 GUIDES = {"none": None} | {name: name for name in KINDS["guide"].classes()}
 DRIVERS = {
-    name: {name: {key: value for key, value in QUICK.items() if key in parameters(cls)}}
+    name: {name: {key: value for key, value in {**QUICK, **LEAST.get(name, {})}.items() if key in parameters(cls)}}
     for name, cls in KINDS["driver"].classes().items()
 }
 

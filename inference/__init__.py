@@ -9,6 +9,7 @@ from .driver import Driver
 from .errors import InferenceError
 from .files import WriteError
 from .guide_posterior import GuidePosterior
+from .laplace import Laplace, LaplacePosterior
 from .library import Library
 from .mixture_posterior import MixturePosterior
 from .monitor import Monitor, RunMonitor
@@ -38,6 +39,8 @@ __all__ = [
     "Driver",
     "GuidePosterior",
     "InferenceError",
+    "Laplace",
+    "LaplacePosterior",
     "Library",
     "MixturePosterior",
     "Monitor",

@@ -10,6 +10,7 @@ from .errors import InferenceError
 from .files import WriteError
 from .guide_posterior import GuidePosterior
 from .ivon import IVON
+from .laplace import Laplace, LaplacePosterior
 from .library import Library
 from .low_rank_posterior import LowRankPosterior
 from .minibatched import Minibatched
@@ -44,6 +45,8 @@ __all__ = [
     "Driver",
     "GuidePosterior",
     "InferenceError",
+    "Laplace",
+    "LaplacePosterior",
     "Library",
     "LowRankPosterior",
     "Minibatched",

@@ -51,13 +51,13 @@ def call(
         each = zip(*(values.unbind() for values in flat.values()), strict=True)
         outputs = torch.stack([functional_call(net, dict(zip(flat, w, strict=True)), inputs) for w in each])
     else:
-        with _known_to_vmap():
+        with known_to_vmap():
             outputs = torch.vmap(lambda w: functional_call(net, w, inputs), randomness="different")(flat)
     return outputs.unflatten(0, samples)
 
 
 @contextmanager
-def _known_to_vmap() -> Iterator[None]:
+def known_to_vmap() -> Iterator[None]:
     """Run torch's attention by plain products: for its fused kernels vmap falls back to a loop, with a warning."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

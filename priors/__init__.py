@@ -18,6 +18,7 @@ from .hyperpriors import Gamma, HalfCauchy, Hyperprior, PrecisionGamma, UniformS
 from .improper import Improper
 from .kronecker import Kronecker, KroneckerNormal, KroneckerT
 from .laplace import Laplace
+from .log_normal import LogNormal
 from .matrix_normal import MatrixNormal
 from .mixture import Mixture, ScaleMixture
 from .multivariate_t import MultivariateT
@@ -57,6 +58,7 @@ __all__ = [
     "KroneckerT",
     "Laplace",
     "Learned",
+    "LogNormal",
     "MaskedDirichlet",
     "MatchedUniformRows",
     "MatrixNormal",

@@ -21,6 +21,9 @@ CASES = {
     "non-centred": priors.Hierarchical(prior=priors.Normal(scale=0.7), hyperprior=priors.Gamma()),
     "centred": priors.Hierarchical(prior=priors.Normal(scale=0.7), hyperprior=priors.Gamma(), centered=True),
     "other weights": priors.Hierarchical(prior=priors.Laplace(), hyperprior=priors.HalfCauchy(), centered=True),
+    "horseshoe": priors.Horseshoe(prior=priors.Normal(scale=0.7), slab=2.0, slab_df=4.0),
+    "relevance": priors.ARD(prior=priors.Normal(scale=0.7), centered=True),
+    "by head": priors.PerHead(hyperprior=priors.Gamma(), centered=True),
     "in part": {
         "head.*": priors.Normal(),
         "position": priors.Improper(),

@@ -10,7 +10,7 @@ from pyroformer import priors
 from pyroformer.guides import Delta, MeanField
 from pyroformer.inference import SVI, Data, Posterior
 from pyroformer.models import BayesianModel, Features, Gaussian, Output, Transformer, sample_sites
-from pyroformer.priors import HierarchicalPrior, Prior
+from pyroformer.priors import HierarchicalPrior, LogNormal, Normal, Prior
 
 X = torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
 Y = X.sum(-1, keepdim=True)
@@ -23,12 +23,15 @@ CHOICES = {
 def model_of(prior):
     torch.manual_seed(0)
     net = Transformer(Features(2, copies=1), Output(1), width=2, heads=1, depth=1)
+    if isinstance(prior, LogNormal):  # which is for gains alone
+        prior = {"*norm*.weight": prior, "*": Normal()}
     return BayesianModel(net, prior, Gaussian(scale=0.5))
 
 
 def test_there_are_such_priors():
     assert {"Laplace", "StudentT", "Cauchy", "GeneralizedNormal", "Uniform", "Mixture", "ScaleMixture"} < set(CHOICES)
-    assert {"Normal", "Improper", "Hierarchical"} < set(CHOICES)
+    assert {"Normal", "Improper", "Hierarchical", "Horseshoe", "ARD", "EmpiricalBayes", "SpikeAndSlab"} < set(CHOICES)
+    assert {"MatrixNormal", "MultivariateT", "Pretrained", "PerHead", "HeadBlocks", "LogNormal"} < set(CHOICES)
 
 
 @pytest.mark.parametrize("family", [MeanField, Delta])

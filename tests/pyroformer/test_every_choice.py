@@ -14,7 +14,7 @@ from pyroformer.help.docstrings import Equation
 from pyroformer.help.latex import readable
 from pyroformer.help.terminal import as_text, spelled
 from pyroformer.help.wording import defaults
-from pyroformer.priors import PointEstimate, RowPrior
+from pyroformer.priors import LogNormal, PointEstimate, RowPrior
 from pyroformer.priors.settings import parameters
 from pyroformer.spec import KEYS
 from pyroformer.tasks import Digits, Task
@@ -110,6 +110,8 @@ def spec_with(kind, name, files):
         return {**spec, "task": {name: files.get(name, {})}}
     if issubclass(cls, RowPrior):
         return {**spec, "prior": {"*.rows": name, "*": "normal"}}
+    if issubclass(cls, LogNormal):
+        return {**spec, "prior": {"*norm*.weight": name, "*": "normal"}}
     if issubclass(cls, PointEstimate):
         return {**spec, "prior": {"head.*": name, "*": "normal"}}
     if getattr(cls, "local", False):

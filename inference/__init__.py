@@ -1,5 +1,6 @@
 """Inference: drivers that turn a model, a guide and data into a posterior, and what is asked of it."""
 
+from .bounds import ELBO, Bound, ImportanceWeighted, Renyi
 from .calibration import Calibrated, Calibration
 from .checkpoint import Checkpoint
 from .data import Data, DataError
@@ -19,6 +20,7 @@ from .monitor import Monitor, RunMonitor
 from .nuts import NUTS
 from .objective import OnePassELBO, Terms
 from .optimize import Optimizing
+from .particle_bound import ParticleBound
 from .point import MAP, ML
 from .posterior import Posterior
 from .prediction import ClassPrediction, RealPrediction
@@ -28,12 +30,14 @@ from .swag import SWAG
 from .temperature_scaling import TemperatureScaling
 
 __all__ = [
+    "ELBO",
     "IVON",
     "MAP",
     "ML",
     "NUTS",
     "SVI",
     "SWAG",
+    "Bound",
     "Calibrated",
     "Calibration",
     "Checkpoint",
@@ -44,6 +48,7 @@ __all__ = [
     "DrawsPosterior",
     "Driver",
     "GuidePosterior",
+    "ImportanceWeighted",
     "InferenceError",
     "Laplace",
     "LaplacePosterior",
@@ -54,9 +59,11 @@ __all__ = [
     "Monitor",
     "OnePassELBO",
     "Optimizing",
+    "ParticleBound",
     "PostHoc",
     "Posterior",
     "RealPrediction",
+    "Renyi",
     "RunMonitor",
     "TemperatureScaling",
     "Terms",

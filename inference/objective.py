@@ -29,12 +29,14 @@ class Terms:
         kl: The KL of the global sites, counted once.
         local_kl: The KL of sites in the data plate (attention rows), times N/B and the rows' own weight.
         entropy: :math:`H[q]` of all latent sites with the same factors; None where it was not asked for.
+        bound: What is maximised, where it is neither the ELBO nor a tempered one; None elsewhere.
     """
 
     log_likelihood: Tensor
     kl: Tensor
     local_kl: Tensor
     entropy: Tensor | None = None
+    bound: Tensor | None = None
 
     @property
     def elbo(self) -> Tensor:
@@ -43,12 +45,13 @@ class Terms:
 
     def item(self) -> dict[str, float]:
         """The parts as numbers, for histories and progress bars."""
-        return {
+        parts = {
             "elbo": float(self.elbo.detach()),
             "log_likelihood": float(self.log_likelihood.detach()),
             "kl": float(self.kl.detach()),
             "row_kl": float(self.local_kl.detach()),
         }
+        return parts if self.bound is None else {**parts, "bound": float(self.bound.detach())}
 
 
 def _total(site: Message, values: Tensor) -> Tensor:
@@ -74,17 +77,21 @@ class OnePassELBO(ELBO):
         super().__init__(num_particles=num_particles, vectorize_particles=num_particles > 1)
         self.temperature = temperature
 
-    def terms(self, guide: Guide, *args: Any, **kwargs: Any) -> Terms:
-        """Run guide and model once and return the parts of the bound."""
+    def sites(self, guide: Guide, *args: Any, **kwargs: Any) -> dict[str, Message]:
+        """Run guide and model once, all particles together, and return the sample sites."""
         particles = self.num_particles
         plate = pyro.plate("particles", particles, dim=-guide.plate_nesting - 1) if particles > 1 else nullcontext()
         with plate, guide:
             guide.model(*args, **kwargs)
-        sites = {
+        return {
             name: site
             for name, site in guide.trace.nodes.items()
             if site["type"] == "sample" and not site_is_subsample(site) and not site["infer"].get("_deterministic")
         }
+
+    def terms(self, guide: Guide, *args: Any, **kwargs: Any) -> Terms:
+        """Run guide and model once and return the parts of the bound."""
+        particles, sites = self.num_particles, self.sites(guide, *args, **kwargs)
         with_entropy = self.temperature != 1
         kl: Tensor | float = 0.0
         entropy: Tensor | float = 0.0

@@ -129,14 +129,14 @@ class Fit:
                 monitor.step(text, advance=done)
             for epoch in range(len(records) + 1, settings.epochs + 1):
                 self.good_is_due = True
-                sums = dict.fromkeys(("elbo", "log_likelihood", "kl", "row_kl"), 0.0)
+                sums: dict[str, float] = {}
                 for index, x, y in self.data.batches(settings.batch_size, generator):
                     progress = done / steps
                     for group in self.optimizer.param_groups:
                         group["lr"] = settings.learning_rate * settings.rate((done + 1) / (steps + 1))
                     parts = self.step(index, x, y, self.beta(progress), f"epoch {epoch}, step {done + 1}")
                     for name, value in parts.items():
-                        sums[name] += value * len(y) / len(self.data)
+                        sums[name] = sums.get(name, 0.0) + value * len(y) / len(self.data)
                     done += 1
                     monitor.step(text)
                 self.epoch_ended(epoch)
@@ -288,6 +288,8 @@ class Fit:
         text = f"lik {per['log_likelihood']:.3g}"
         if entry["beta"]:  # without the prior there is no bound
             text = f"ELBO {per['elbo']:.3g}  {text}  KL {per['kl'] + per['row_kl']:.3g}"
+        if "bound" in entry:
+            text = f"bound {entry['bound'] / len(self.data):.3g}  {text}"
         nll = entry.get("validation_nll")
         return text if nll is None else f"{text}  val NLL {nll:.3f}"
 

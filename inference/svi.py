@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from ..guides import Guide
+from ..guides import Family, Guide
 from ..models import BayesianModel
-from ..priors.settings import SettingError, check, check_count, check_positive
+from ..priors.settings import SettingError, check, check_count, check_positive, choice_name, describe
+from .bounds import ELBO, Bound
 from .data import Data
 from .driver import Driver, Families
 from .monitor import Monitor
-from .objective import OnePassELBO
 from .optimize import Fit, Optimizing
+from .particle_bound import without_density
 from .posterior import Posterior
 from .starting import check_start, trained
 
@@ -24,7 +25,12 @@ class SVI(Optimizing):
     .. math:: \mathcal L_t = \tfrac NB\, E_q[\log p(y \mid w, A)]
               + \lambda \beta_t \big(E_q[\log p(w, A)] + T\, H[q]\big), \qquad \beta_t = \min(1, t / t_\text{warm})
 
+    With another ``bound`` that is what is maximised, in the place of :math:`\mathcal L_t`.
+
     Args:
+        bound: ``elbo`` (default), ``importance_weighted`` or ``renyi``. The others weigh several draws a step, by their
+            densities: they want ``particles``, no tempering, and guides with a density or point masses; with
+            minibatches they are biased upwards where ``renyi`` is below 1.
         particles: Draws from the guide a step, default 1.
         temperature: :math:`T > 0`, default 1: the target is :math:`p(w, A \mid y)^{1/T}`.
         kl_weight: :math:`\lambda \ge 0`, default 1: other values temper the KL alone, and the result is no posterior.
@@ -45,6 +51,7 @@ class SVI(Optimizing):
     """
 
     learning_rate: float = 3e-3
+    bound: Bound = field(default_factory=ELBO)
     particles: int = 1
     temperature: float = 1.0
     kl_weight: float = 1.0
@@ -57,6 +64,11 @@ class SVI(Optimizing):
         check_positive(self, "temperature")
         check(self, "kl_weight", self.kl_weight >= 0, "a number of at least 0")
         check(self, "kl_warmup", 0 <= self.kl_warmup < 1, "a share of the steps, at least 0 and below 1")
+        check(self, "bound", isinstance(self.bound, Bound), "a bound: elbo, importance_weighted or renyi")
+        if self.bound.weighs_draws:
+            check(self, "particles", self.particles >= 2, "at least 2 for this bound: with one draw it is elbo")
+            for key, plain in (("temperature", 1), ("kl_weight", 1), ("kl_warmup", 0)):
+                check(self, key, getattr(self, key) == plain, f"{plain}: elbo is the only bound that can be tempered")
         if self.start is not None:
             check_start(self)
             check(self, "start", self.start.place == self.place, "a driver with the same device and dtype")
@@ -72,12 +84,21 @@ class SVI(Optimizing):
     def refusal(self, model: BayesianModel) -> str | None:
         if not model.sites and not model.rows and not model.likelihood.initial_values():
             return "a model with at least one random site; all parameters are fixed or learned (ml trains them)"
+        if self.bound.weighs_draws and model.rows:
+            return f"the bound elbo: the others weigh whole draws, and {model.rows[0]} is drawn for every example"
         return None if self.start is None else self.start.refusal(model)
 
     def check(self, model: BayesianModel, guide: Families | None) -> None:
         super().check(model, guide)
         if self.start is not None and isinstance(guide, Guide):
             raise SettingError("guide", "Guide", "families: the guide is made after the start")
+        for family in families_of(guide) if self.bound.weighs_draws else ():
+            if without_density(family):
+                raise SettingError(
+                    "guide",
+                    choice_name(type(family)),
+                    "families with a density, by which this bound weighs draws, or point masses; or the bound elbo",
+                )
 
     def beta(self, progress: float) -> float:
         """The weight of the KL when a share ``progress`` of the steps is done."""
@@ -89,7 +110,18 @@ class SVI(Optimizing):
         if self.start is not None:
             model, info["start"] = trained(self.start, model, data, seed, monitor)
         built = guide if isinstance(guide, Guide) else Guide(model, guide, data.example())
-        objective = OnePassELBO(temperature=self.temperature, num_particles=self.particles)
+        objective = self.bound.objective(self.temperature, self.particles)
         posterior = Fit(self, built, data, objective, self.beta, self.kl_warmup).run(seed, monitor)
         posterior.info.update(info, temperature=self.temperature, kl_weight=self.kl_weight)
+        if self.bound.weighs_draws:
+            posterior.info["bound"] = describe(self.bound)
         return posterior
+
+
+def families_of(guide: Families | None) -> list[Family]:
+    """The families of a guide, or those that one will be made of."""
+    if isinstance(guide, Guide):
+        return [family for family in guide.families if isinstance(family, Family)]
+    if isinstance(guide, Family):
+        return [guide]
+    return list((guide or {}).values())

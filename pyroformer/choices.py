@@ -18,7 +18,7 @@ from torch import nn
 
 from . import guides, inference, models, priors, tasks
 from .guides import Family
-from .inference import Calibration, Driver
+from .inference import Bound, Calibration, Driver
 from .models import Backbone, Likelihood
 from .priors import HierarchicalPrior, Hyperprior, PointEstimate, Prior, RowPrior, SettingError, choice_name, describe
 from .priors.globs import near_misses
@@ -102,10 +102,13 @@ GUIDES = Kind("guide", (Family,), guides, mapped=True)
 DRIVERS = Kind("driver", (Driver,), inference)
 LIKELIHOODS = Kind("likelihood", (Likelihood,), models)
 CALIBRATIONS = Kind("calibration", (Calibration,), inference)
+BOUNDS = Kind("bound", (Bound,), inference)
 DEFAULTS = {"model": "transformer", "prior": "normal", "driver": "svi"}
 """What a spec means where it does not name a choice."""
 
-KINDS = {kind.name: kind for kind in (TASKS, MODELS, PRIORS, HYPERPRIORS, GUIDES, DRIVERS, LIKELIHOODS, CALIBRATIONS)}
+KINDS = {
+    kind.name: kind for kind in (TASKS, MODELS, PRIORS, HYPERPRIORS, GUIDES, DRIVERS, BOUNDS, LIKELIHOODS, CALIBRATIONS)
+}
 
 
 @dataclass(frozen=True)

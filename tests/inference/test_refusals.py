@@ -5,11 +5,12 @@ import torch
 from torch import nn
 
 from pyroformer.guides import Delta, Guide, MeanField
-from pyroformer.inference import IVON, MAP, ML, NUTS, SVI, SWAG, Data, DeepEnsemble, Driver
+from pyroformer.inference import IVON, MAP, ML, NUTS, SVI, SWAG, Data, DeepEnsemble, Driver, ImportanceWeighted, Renyi
 from pyroformer.models import BayesianModel, Features, Gaussian, Output, Transformer
 from pyroformer.priors import Fixed, FlatRows, Learned, Normal, SettingError
 
 X, Y = torch.randn(6, 2), torch.randint(3, (6,))
+IW = ImportanceWeighted()
 PRIORS = {
     "weights": Normal(),
     "rows": {"*.rows": FlatRows(), "*": Normal()},
@@ -43,6 +44,12 @@ def model(name, **likelihood):
         (NUTS(), None, "fixed", "at least one random site"),
         (SVI(), MeanField(), "learned", r"at least one random site; .*ml trains them"),
         (SVI(), MeanField(), "fixed", "at least one random site"),
+        (
+            SVI(bound=IW, particles=2),
+            MeanField(),
+            "rows",
+            "the bound elbo: .* blocks.0.attention.rows is drawn for every",
+        ),
         (MAP(), None, "fixed", "a model with something to train; all its parameters are fixed"),
         (ML(), None, "fixed", "a model with something to train"),
         (SWAG(), MeanField(), "weights", "expected none: SWAG would ignore it"),
@@ -69,6 +76,8 @@ def test_refusals_come_before_any_work(driver, guide, prior, message):
         (DeepEnsemble(member=ML(epochs=1), size=2), None, "learned"),
         (SWAG(epochs=2, start=ML(epochs=1)), None, "part learned"),
         (IVON(epochs=1), None, "weights"),
+        (SVI(epochs=1, bound=IW, particles=2), {"head.*": Delta(), "*": MeanField()}, "weights"),
+        (SVI(epochs=1, bound=IW, particles=2), MeanField(), "part learned"),
     ],
 )
 def test_neighbours_of_what_is_refused_work(driver, guide, prior):
@@ -110,6 +119,13 @@ def test_noise_alone_is_a_random_site():
         (lambda: SVI(temperature=0.0), "temperature = 0.0"),
         (lambda: SVI(kl_weight=-1.0), "kl_weight = -1.0"),
         (lambda: SVI(kl_warmup=1.0), "kl_warmup = 1.0"),
+        (lambda: SVI(bound=IW), "particles = 1: expected at least 2 for this bound: with one draw it is elbo"),
+        (lambda: SVI(bound=IW, particles=2, temperature=0.5), "temperature = 0.5: expected 1: elbo is the only bound"),
+        (lambda: SVI(bound=IW, particles=2, kl_weight=0.5), "kl_weight = 0.5: expected 1: elbo is the only bound"),
+        (lambda: SVI(bound=IW, particles=2, kl_warmup=0.5), "kl_warmup = 0.5: expected 0: elbo is the only bound"),
+        (lambda: SVI(bound="elbo"), "bound = 'elbo': expected a bound: elbo, importance_weighted or renyi"),
+        (lambda: Renyi(alpha=1.0), "alpha = 1.0: expected a number other than 1, at which the bound is elbo"),
+        (lambda: Renyi(alpha=float("nan")), "alpha = nan: expected a finite number other than 1"),
         (lambda: SVI(dtype="float16"), "dtype = 'float16': expected one of float32, float64"),
         (lambda: SVI(device="tpu9"), "device = 'tpu9': expected a torch device of this machine"),
         (lambda: NUTS(num_samples=3), "num_samples = 3: expected at least 4"),

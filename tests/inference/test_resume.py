@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pyroformer.guides import Guide, MeanField
-from pyroformer.inference import IVON, MAP, ML, NUTS, SVI, SWAG, Checkpoint, Data, DeepEnsemble, Monitor
+from pyroformer.inference import IVON, MAP, ML, NUTS, SVI, SWAG, Checkpoint, Data, DeepEnsemble, Monitor, Renyi
 from pyroformer.inference.files import read_tensors_and_content, write_tensors
 from pyroformer.models import BayesianModel, Gaussian
 from pyroformer.priors import Learned, Normal
@@ -31,6 +31,7 @@ CASES = {
     "svi": (SVI(epochs=6, batch_size=16), MeanField(), WITH),
     "svi, learned parameters": (SVI(epochs=6, batch_size=16, optimizer="adamw", kl_warmup=0.3), MeanField(), WITH),
     "svi, no validation": (SVI(epochs=6, batch_size=16, particles=2, schedule="constant"), MeanField(), WITHOUT),
+    "svi, bound": (SVI(epochs=6, batch_size=16, particles=3, bound=Renyi()), MeanField(), WITH),
     "svi, last": (SVI(epochs=6, batch_size=16, keep="last", validate_every=4), MeanField(), WITH),
     "map": (MAP(epochs=6, batch_size=16), None, WITH),
     "ml, sgd": (ML(epochs=6, batch_size=16, optimizer="sgd", learning_rate=0.05, clip_norm=1.0), None, WITH),
@@ -67,7 +68,9 @@ class Deadly(Monitor):
 def model(case):
     torch.manual_seed(3)
     prior = {"0.weight": Normal(), "*": Learned()} if "learned" in case else Normal(scale=2.0)
-    return BayesianModel(Plain() if case in ("nuts", "svi, no validation") else Net(), prior, Gaussian(scale=0.5))
+    return BayesianModel(
+        Plain() if case in ("nuts", "svi, no validation", "svi, bound") else Net(), prior, Gaussian(scale=0.5)
+    )
 
 
 def run(case, monitor, seed=5, data=None):

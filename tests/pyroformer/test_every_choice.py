@@ -118,6 +118,8 @@ def spec_with(kind, name, files):
         return {**spec, "prior": {"*.rows": "flat_rows", "*": "normal"}, "guide": {"*.rows": name, "*": "mean_field"}}
     if kind == "hyperprior":
         return {**spec, "prior": {"hierarchical": {"hyperprior": name}}}
+    if kind == "bound":
+        return {**spec, "driver": {"svi": {"bound": name, "particles": 2}}}
     if kind == "likelihood":
         task = {"toy_regression": {"likelihood": name}} if name == "gaussian" else "digits"
         return {**spec, "task": task}

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pyroformer.guides import Guide, MeanField
-from pyroformer.inference import MAP, ML, NUTS, SVI, Checkpoint, Data, DeepEnsemble, Monitor
+from pyroformer.inference import MAP, ML, NUTS, SVI, Checkpoint, Data, DeepEnsemble, Laplace, Monitor
 from pyroformer.inference.files import read_tensors_and_content, write_tensors
 from pyroformer.models import BayesianModel, Gaussian
 from pyroformer.priors import Learned, Normal
@@ -38,6 +38,7 @@ CASES = {
     "ensemble": (DeepEnsemble(member=ML(epochs=3, batch_size=16), size=3), None, WITH),
     "ensemble of guides": (DeepEnsemble(member=SVI(epochs=3, batch_size=16), size=2), MeanField(), WITH),
     "svi, started": (SVI(epochs=3, batch_size=16, start=ML(epochs=3, batch_size=16)), MeanField(), WITH),
+    "laplace": (Laplace(start=MAP(epochs=6, batch_size=16), hessian="fisher"), None, WITH),
     "nuts": (NUTS(num_samples=6, warmup_steps=4, chains=3, max_tree_depth=3), None, WITHOUT),
 }
 

@@ -13,7 +13,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pyroformer.guides import Delta, DirichletRows, Guide, MeanField
-from pyroformer.inference import SVI, Data, DeepEnsemble, DrawsPosterior, GuidePosterior, MixturePosterior, Posterior
+from pyroformer.inference import (
+    ML,
+    SVI,
+    Data,
+    DeepEnsemble,
+    DrawsPosterior,
+    GuidePosterior,
+    Laplace,
+    LaplacePosterior,
+    MixturePosterior,
+    Posterior,
+)
 from pyroformer.inference.files import WriteError, write_text
 from pyroformer.models import BayesianModel, Categorical, Features, Gaussian, Output, Series, Transformer
 from pyroformer.priors import FlatRows, Learned, Normal, settings
@@ -40,6 +51,13 @@ FAMILIES = {
     "rows": {"*.rows": DirichletRows(sharpness=5.0, shared="layer"), "head.*": Delta(), "*": MeanField(init_scale=0.3)},
     "learned": DirichletRows(),
     "noise": MeanField(init_scale=0.3),
+}
+START = ML(epochs=1)
+LAPLACE = {
+    "laplace": Laplace(start=START),
+    "laplace_full": Laplace(start=START, structure="full", temperature=0.5),
+    "laplace_diagonal": Laplace(start=START, structure="diagonal", prediction="sampled"),
+    "laplace_head": Laplace(start=START, subset="last_layer", link="probit"),
 }
 READ = f"""
 import sys
@@ -73,6 +91,8 @@ def posterior(kind):
     if kind == "mixture":
         other = posterior("draws")
         return MixturePosterior([other, GuidePosterior(built, Guide(built, MeanField(), (x,)), (x,))])
+    if kind in LAPLACE:
+        return LAPLACE[kind].run(built, None, Data(x, torch.tensor([0, 1, 2, 0, 1])))
     guide = Guide(built, FAMILIES[kind], (x[:2],))
     with torch.no_grad():
         for p in guide.parameters():
@@ -80,7 +100,7 @@ def posterior(kind):
     return GuidePosterior(built, guide, (x[:2],), {"kept": "last"})
 
 
-KINDS = [*FAMILIES, "draws", "mixture"]
+KINDS = [*FAMILIES, *LAPLACE, "draws", "mixture"]
 
 
 def numbers(fitted, x):
@@ -245,12 +265,23 @@ def test_damaged_files_are_named(damage, error, message, tmp_path):
         ("draws", lambda: BayesianModel(torch.nn.Linear(2, 3), Learned()), "draws of weight .*expected none"),
         ("draws", lambda: BayesianModel(torch.nn.Linear(2, 4), Normal()), "size mismatch"),
         ("noise", lambda: BayesianModel(torch.nn.Linear(2, 1), Normal(), Gaussian()), "noise_scale"),
+        ("laplace", lambda: model("learned"), r"the mode of .* has shape \(.*: expected none"),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused(kind, other, message, tmp_path):
     posterior(kind).save(tmp_path / "p")
     with pytest.raises(ValueError, match=f"(?s){message}"):
         Posterior.load(tmp_path / "p", other())
+
+
+@pytest.mark.parametrize(("kind", "prefix"), [("laplace", "left/"), ("laplace_full", "chol"), ("laplace", "mode/")])
+def test_a_laplace_approximation_that_lacks_numbers_is_refused(kind, prefix, tmp_path):
+    fitted = posterior(kind)
+    assert isinstance(fitted, LaplacePosterior) and any(name.startswith(prefix) for name in fitted.tensors())
+    fitted.save(tmp_path / "p")
+    drop(prefix)(tmp_path / "p")
+    with pytest.raises(ValueError, match="does not fit the model"):
+        Posterior.load(tmp_path / "p", model(kind))
 
 
 def test_a_file_takes_no_folders_place(tmp_path):

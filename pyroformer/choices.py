@@ -235,7 +235,7 @@ def convert(hint: Any, value: Any, path: str) -> Any:
     if kind is not None:
         return build(kind, value, path)
     items = None if value is None and type(None) in get_args(hint) else items_of(hint)
-    if items is not None:
+    if items is not None and not (isinstance(value, str) and str in get_args(hint)):
         if not isinstance(value, list | tuple):
             raise SpecError(path, value, type_name(hint))
         return tuple(convert(items, item, f"{path}.{index}") for index, item in enumerate(value))

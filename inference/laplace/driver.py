@@ -39,7 +39,7 @@ BATCH = 256
 class Laplace(PostHoc):
     r"""A normal distribution around a trained net, with the curvature of its log-joint density as its precision.
 
-    .. math:: \theta \mid y \approx \mathcal N(\theta^*, T P^{-1}), \qquad
+    .. math:: q(\theta) = \mathcal N(\theta^*, T P^{-1}), \qquad
         P = \sum_n J_n^\top \Lambda_n J_n + \mathrm{diag}(\lambda)
 
     with the Jacobians :math:`J_n` of the net's outputs, the Hessians :math:`\Lambda_n` of the negative log-likelihood

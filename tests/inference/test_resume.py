@@ -5,7 +5,20 @@ import torch
 from torch import nn
 
 from pyroformer.guides import Guide, MeanField
-from pyroformer.inference import IVON, MAP, ML, NUTS, SVI, SWAG, Checkpoint, Data, DeepEnsemble, Monitor, Renyi
+from pyroformer.inference import (
+    IVON,
+    MAP,
+    ML,
+    NUTS,
+    SVI,
+    SWAG,
+    Checkpoint,
+    Data,
+    DeepEnsemble,
+    Laplace,
+    Monitor,
+    Renyi,
+)
 from pyroformer.inference.files import read_tensors_and_content, write_tensors
 from pyroformer.models import BayesianModel, Gaussian
 from pyroformer.priors import Learned, Normal
@@ -43,6 +56,7 @@ CASES = {
     "swag, learned parameters": (SWAG(epochs=6, rank=3, start=ML(epochs=2, batch_size=16)), None, WITHOUT),
     "ensemble of swag": (DeepEnsemble(member=SWAG(epochs=2, start=ML(epochs=2)), size=2), None, WITHOUT),
     "ivon": (IVON(epochs=6, batch_size=16), None, WITH),
+    "laplace": (Laplace(start=MAP(epochs=6, batch_size=16), hessian="fisher"), None, WITH),
     "nuts": (NUTS(num_samples=6, warmup_steps=4, chains=3, max_tree_depth=3), None, WITHOUT),
 }
 

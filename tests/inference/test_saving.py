@@ -14,11 +14,14 @@ from safetensors.torch import load_file, save_file
 
 from pyroformer.guides import Delta, DirichletRows, Guide, MeanField
 from pyroformer.inference import (
+    ML,
     SVI,
     Data,
     DeepEnsemble,
     DrawsPosterior,
     GuidePosterior,
+    Laplace,
+    LaplacePosterior,
     LowRankPosterior,
     MixturePosterior,
     Posterior,
@@ -49,6 +52,13 @@ FAMILIES = {
     "rows": {"*.rows": DirichletRows(sharpness=5.0, shared="layer"), "head.*": Delta(), "*": MeanField(init_scale=0.3)},
     "learned": DirichletRows(),
     "noise": MeanField(init_scale=0.3),
+}
+START = ML(epochs=1)
+LAPLACE = {
+    "laplace": Laplace(start=START),
+    "laplace_full": Laplace(start=START, structure="full", temperature=0.5),
+    "laplace_diagonal": Laplace(start=START, structure="diagonal", prediction="sampled"),
+    "laplace_head": Laplace(start=START, subset="last_layer", link="probit"),
 }
 READ = f"""
 import sys
@@ -84,6 +94,8 @@ def posterior(kind):
     if kind == "mixture":
         other = posterior("draws")
         return MixturePosterior([other, GuidePosterior(built, Guide(built, MeanField(), (x,)), (x,))])
+    if kind in LAPLACE:
+        return LAPLACE[kind].run(built, None, Data(x, torch.tensor([0, 1, 2, 0, 1])))
     guide = Guide(built, FAMILIES[kind], (x[:2],))
     with torch.no_grad():
         for p in guide.parameters():
@@ -91,7 +103,7 @@ def posterior(kind):
     return GuidePosterior(built, guide, (x[:2],), {"kept": "last"})
 
 
-KINDS = [*FAMILIES, "draws", "low_rank", "mixture"]
+KINDS = [*FAMILIES, *LAPLACE, "draws", "low_rank", "mixture"]
 
 
 def numbers(fitted, x):
@@ -257,12 +269,23 @@ def test_damaged_files_are_named(damage, error, message, tmp_path):
         ("draws", lambda: BayesianModel(torch.nn.Linear(2, 4), Normal()), "size mismatch"),
         ("noise", lambda: BayesianModel(torch.nn.Linear(2, 1), Normal(), Gaussian()), "noise_scale"),
         ("low_rank", lambda: BayesianModel(torch.nn.Linear(2, 1), Normal(), Gaussian()), "over .*: expected 3 numbers"),
+        ("laplace", lambda: model("learned"), r"the mode of .* has shape \(.*: expected none"),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused(kind, other, message, tmp_path):
     posterior(kind).save(tmp_path / "p")
     with pytest.raises(ValueError, match=f"(?s){message}"):
         Posterior.load(tmp_path / "p", other())
+
+
+@pytest.mark.parametrize(("kind", "prefix"), [("laplace", "left/"), ("laplace_full", "chol"), ("laplace", "mode/")])
+def test_a_laplace_approximation_that_lacks_numbers_is_refused(kind, prefix, tmp_path):
+    fitted = posterior(kind)
+    assert isinstance(fitted, LaplacePosterior) and any(name.startswith(prefix) for name in fitted.tensors())
+    fitted.save(tmp_path / "p")
+    drop(prefix)(tmp_path / "p")
+    with pytest.raises(ValueError, match="does not fit the model"):
+        Posterior.load(tmp_path / "p", model(kind))
 
 
 def test_a_file_takes_no_folders_place(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pyroformer.guides import Guide, MeanField
+from pyroformer.guides import Flow, FullRank, Guide, LowRank, MatrixNormal, MeanField, Radial
 from pyroformer.inference import MAP, ML, NUTS, SVI, Checkpoint, Data, DeepEnsemble, Monitor
 from pyroformer.inference.files import read_tensors_and_content, write_tensors
 from pyroformer.models import BayesianModel, Gaussian
@@ -37,6 +37,8 @@ CASES = {
     "double": (SVI(epochs=6, batch_size=16, dtype="float64"), MeanField(), WITH),
     "ensemble": (DeepEnsemble(member=ML(epochs=3, batch_size=16), size=3), None, WITH),
     "ensemble of guides": (DeepEnsemble(member=SVI(epochs=3, batch_size=16), size=2), MeanField(), WITH),
+    "joint": (SVI(epochs=6, batch_size=16), {"0.*": LowRank(rank=2), "1.*": Radial(), "*": FullRank()}, WITH),
+    "flow": (SVI(epochs=6, batch_size=16), {"0.*": Flow(), "*": MatrixNormal()}, WITH),
     "nuts": (NUTS(num_samples=6, warmup_steps=4, chains=3, max_tree_depth=3), None, WITHOUT),
 }
 

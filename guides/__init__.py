@@ -4,18 +4,30 @@ from .counting import ParameterCounts, Shared, count_parameters
 from .delta import Delta
 from .dirichlet_rows import DirichletRows
 from .family import Contribution, Family, LatentSite
+from .flow import Flow
+from .full_rank import FullRank
 from .guide import Guide
+from .joint import JointFamily
+from .low_rank import LowRank
+from .matrix_normal import MatrixNormal
 from .mean_field import MeanField
+from .radial import Radial
 
 __all__ = [
     "Contribution",
     "Delta",
     "DirichletRows",
     "Family",
+    "Flow",
+    "FullRank",
     "Guide",
+    "JointFamily",
     "LatentSite",
+    "LowRank",
+    "MatrixNormal",
     "MeanField",
     "ParameterCounts",
+    "Radial",
     "Shared",
     "count_parameters",
 ]

@@ -44,25 +44,6 @@ def unconstrained(name: str, site: LatentSite) -> Transform:
         raise SettingError("", name, f"a continuous site, not {type(site.prior).__name__}") from None
 
 
-def log_density(q: Distribution, transform: Transform, value: Tensor) -> Tensor:
-    """The log-density of a site's value, where ``q`` is over the unconstrained numbers behind it as one event.
-
-    .. math:: \\log q(u) - \\log |\\det \\partial w / \\partial u|, \\qquad w = t(u)
-
-    Args:
-        q: A distribution whose event shape is the shape of ``u``.
-        transform: :math:`t`, as `unconstrained` gives it.
-        value: ``[..., *shape]``.
-
-    Returns:
-        ``[...]``.
-    """
-    free = transform.inv(value)
-    logs = q.log_prob(free)
-    jacobian = transform.log_abs_det_jacobian(free, value)
-    return logs - jacobian.reshape(*logs.shape, -1).sum(-1)
-
-
 @dataclass
 class Contribution:
     """What a family says of its sites at once, in the place of the site-by-site sums.

@@ -4,42 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
-from torch.distributions import constraints
 
 from ..priors.settings import check_positive
-from .family import Contribution, Distribution, Family, LatentSite, Message, log_density, unconstrained
-
-HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
-
-
-def _is_real(support: constraints.Constraint) -> bool:
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    return support is constraints.real
+from .family import Contribution, Distribution, LatentSite, Message
+from .flat import FlatFamily, counts_once
+from .normal_priors import HALF_LOG_2PI
 
 
-def normal_parameters(prior: Distribution) -> tuple[Tensor, Tensor] | None:
-    """Location and inverse scale of an independent normal prior (inverse scale 0 when flat), else None."""
-    flat = False
-    while True:
-        if isinstance(prior, dist.Independent):
-            prior = prior.base_dist
-        elif isinstance(prior, dist.MaskedDistribution) and prior._mask is False:
-            prior, flat = prior.base_dist, True
-        else:
-            break
-    if type(prior) is not dist.Normal:
-        return None
-    return prior.loc, torch.zeros_like(prior.scale) if flat else prior.scale.reciprocal()
-
-
-class MeanField(Family):
+class MeanField(FlatFamily):
     r"""Independent normal entries for all sites.
 
     .. math:: q(w) = \prod_i \mathcal N(w_i \mid m_i, s_i^2)
@@ -59,25 +36,16 @@ class MeanField(Family):
         Graves, 2011; Blundell et al., 2015, "Weight uncertainty in neural networks", Eq. 1.
     """
 
+    _run = ("_outer", "_pieces", "_together")
+
     def __init__(self, *, init_scale: float = 1e-2):
         super().__init__()
         self.init_scale = init_scale
         check_positive(self, "init_scale")
 
     def setup(self, sites: dict[str, LatentSite]) -> None:
-        self.transforms = {name: unconstrained(name, site) for name, site in sites.items()}
-        free = {name: self.transforms[name].inv(site.value) for name, site in sites.items()}
-        self.shapes = {name: u.shape for name, u in free.items()}
-        self.inner = {name: len(site.prior.batch_shape) for name, site in sites.items()}
-        self.sizes = [u.numel() for u in free.values()]
-        self.real = frozenset(name for name, site in sites.items() if _is_real(site.prior.support))
-        self.loc = nn.Parameter(torch.cat([u.reshape(-1) for u in free.values()]))
+        super().setup(sites)
         self.log_scale = nn.Parameter(torch.full_like(self.loc, math.log(self.init_scale)))
-        self._normal: _NormalPriors | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        run = ("_outer", "_pieces", "_together")  # what the last run left is part of its graph: no copy takes it
-        return {**{name: value for name, value in self.__dict__.items() if name not in run}, "_normal": None}
 
     @property
     def scale(self) -> Tensor:
@@ -96,116 +64,29 @@ class MeanField(Family):
         loc, scale, value = self._pieces[name]
         shape, transform = self.shapes[name], self.transforms[name]
         q = dist.Normal(loc.view(shape), scale.view(shape), validate_args=False)
-        # outer plates lie to the left of the plates inside the model, which are part of the site's own shape
-        inner = self.inner[name]
-        lead = self._outer[: len(self._outer) - inner]
-        value = value.view(lead + shape)
+        value = value.view(self.lead(name, self._outer) + shape)
         if name in self.real:
             if not msg["cond_indep_stack"]:
                 self._together.add(name)
             return q.to_event(prior.event_dim), value
-        free_dim = len(shape) - inner
+        free_dim = len(shape) - self.inner[name]
         return dist.TransformedDistribution(q.to_event(free_dim), transform.with_cache()), transform(value)
 
     def log_prob(self, values: Mapping[str, Tensor]) -> Tensor:
-        total: Tensor | float = 0.0
-        locs, scales = self.loc.split(self.sizes), self.scale.split(self.sizes)
-        for (name, shape), loc, scale in zip(self.shapes.items(), locs, scales, strict=True):
-            q = dist.Normal(loc.view(shape), scale.view(shape), validate_args=False).to_event(len(shape))
-            total = total + log_density(q, self.transforms[name], values[name])
-        assert isinstance(total, Tensor)
-        return total
+        flat, jacobian = self.flatten(values)
+        return dist.Normal(self.loc, self.scale, validate_args=False).log_prob(flat).sum(-1) - jacobian
 
     def contribution(self, sites: dict[str, Message], priors: dict[str, Distribution]) -> Contribution:
-        covered = frozenset(n for n in self._together if n in sites and _counts_once(sites[n]))
+        covered = frozenset(n for n in self._together if n in sites and counts_once(sites[n]))
         if not covered:
             return Contribution()
-        if self._normal is None or not self._normal.fits(covered, priors):
-            self._normal = self._normal_priors(covered, priors)
-        normal = self._normal
-        squares = (2 * self.log_scale).exp() + (self.loc - normal.loc).square()
-        log_prior = normal.constant - 0.5 * (normal.precision * squares).sum()
+        normal = self.normal_priors(covered, priors)
+        log_prior = normal.expected(self.loc, (2 * self.log_scale).exp())
         for name in normal.others:
             log_prior = log_prior + priors[name].log_prob(sites[name]["value"]).sum() / self._outer.numel()
         logs = self.log_scale if normal.weight is None else self.log_scale * normal.weight
         return Contribution(log_prior, logs.sum() + normal.count * (HALF_LOG_2PI + 0.5), covered)
 
-    @torch.enable_grad()
-    def _normal_priors(self, covered: frozenset[str], priors: dict[str, Distribution]) -> _NormalPriors:
-        locs, precisions, weights, others = [], [], [], []
-        constant = self.loc.new_zeros(())
-        for name, shape in self.shapes.items():
-            loc, precision = self.loc.new_zeros(shape), self.loc.new_zeros(shape)
-            found = normal_parameters(priors[name]) if name in covered else None
-            if found is not None:
-                loc, precision, logs = _averaged(*found, shape)
-                constant = constant + logs
-            elif name in covered:
-                others.append(name)
-            locs.append(loc.reshape(-1))
-            precisions.append(precision.reshape(-1))
-            weights.append(torch.full_like(locs[-1], float(name in covered)))
-        weight = torch.cat(weights)
-        return _NormalPriors(
-            covered,
-            {name: priors[name] for name in covered},
-            tuple(others),
-            torch.cat(locs),
-            torch.cat(precisions),
-            constant,
-            None if len(covered) == len(self.shapes) else weight,
-            float(weight.sum()),
-        )
-
     def summary(self) -> dict[str, Any]:
         scale = self.scale.detach()
         return {"scale": {"median": float(scale.median()), "min": float(scale.min()), "max": float(scale.max())}}
-
-
-def _averaged(loc: Tensor, inverse: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
-    """The normal whose expected log-density is the average over particles, each with its own draws of hyper-sites.
-
-    Args:
-        loc, inverse: Location and inverse scale, broadcastable to ``[..., *shape]``.
-        shape: That of the site.
-
-    Returns:
-        Its location and its precision, in ``shape``, and the sum of what else stands in the average.
-    """
-    full = torch.broadcast_shapes(loc.shape, inverse.shape, shape)
-    loc, inverse = (value.expand(full).reshape(-1, *shape) for value in (loc, inverse))
-    proper = inverse > 0
-    logs = torch.where(proper, torch.where(proper, inverse, 1.0).log() - HALF_LOG_2PI, 0.0).sum() / len(loc)
-    if len(loc) == 1:
-        return loc[0], inverse[0].square(), logs
-    precision = inverse.square().mean(0)
-    weights = inverse.square() / torch.where(precision > 0, precision, 1.0)
-    center = (weights * loc).mean(0)
-    spread = (inverse.square() * (loc - center).square()).mean(0)
-    return center, precision, logs - 0.5 * spread.sum()
-
-
-def _counts_once(site: Message) -> bool:
-    scale = site["scale"]
-    return site["mask"] is None and not isinstance(scale, Tensor) and scale == 1
-
-
-@dataclass(frozen=True, eq=False)
-class _NormalPriors:
-    """The normal priors of the covered sites, as vectors in the order of the family's own.
-
-    Kept from run to run for as long as the model offers the same distribution objects with constant parameters.
-    """
-
-    covered: frozenset[str]
-    priors: dict[str, Distribution]
-    others: tuple[str, ...]
-    loc: Tensor
-    precision: Tensor
-    constant: Tensor
-    weight: Tensor | None
-    count: float
-
-    def fits(self, covered: frozenset[str], priors: dict[str, Distribution]) -> bool:
-        constant = not (self.loc.requires_grad or self.precision.requires_grad)
-        return constant and covered == self.covered and all(priors[name] is p for name, p in self.priors.items())

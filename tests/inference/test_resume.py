@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pyroformer.guides import Guide, MeanField
+from pyroformer.guides import Flow, FullRank, Guide, LowRank, MatrixNormal, MeanField, Radial
 from pyroformer.inference import (
     IVON,
     MAP,
@@ -57,6 +57,8 @@ CASES = {
     "ensemble of swag": (DeepEnsemble(member=SWAG(epochs=2, start=ML(epochs=2)), size=2), None, WITHOUT),
     "ivon": (IVON(epochs=6, batch_size=16), None, WITH),
     "laplace": (Laplace(start=MAP(epochs=6, batch_size=16), hessian="fisher"), None, WITH),
+    "joint": (SVI(epochs=6, batch_size=16), {"0.*": LowRank(rank=2), "1.*": Radial(), "*": FullRank()}, WITH),
+    "flow": (SVI(epochs=6, batch_size=16), {"0.*": Flow(), "*": MatrixNormal()}, WITH),
     "nuts": (NUTS(num_samples=6, warmup_steps=4, chains=3, max_tree_depth=3), None, WITHOUT),
 }
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pyroformer.guides import Delta, DirichletRows, Guide, MeanField
+from pyroformer.guides import Delta, DirichletRows, Flow, FullRank, Guide, LowRank, MatrixNormal, MeanField, Radial
 from pyroformer.inference import (
     ML,
     SVI,
@@ -52,6 +52,11 @@ FAMILIES = {
     "rows": {"*.rows": DirichletRows(sharpness=5.0, shared="layer"), "head.*": Delta(), "*": MeanField(init_scale=0.3)},
     "learned": DirichletRows(),
     "noise": MeanField(init_scale=0.3),
+    "low_rank_family": LowRank(rank=3, init_scale=0.3),
+    "full_rank": {"head.*": FullRank(init_scale=0.3), "*": Radial(init_scale=0.3)},
+    "matrix_normal": MatrixNormal(init_scale=0.3),
+    "diagonal": MatrixNormal(structure="diagonal", init_scale=0.3),
+    "flow": {"head.*": Flow(layers=3, hidden=5), "*": MeanField()},
 }
 START = ML(epochs=1)
 LAPLACE = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from ..models.layers import affine
 from ..priors.settings import check_positive
 from .family import Contribution, Distribution, Family, LatentSite, Message, unconstrained
 
@@ -69,13 +71,15 @@ class MeanField(Family):
         self.shapes = {name: u.shape for name, u in free.items()}
         self.inner = {name: len(site.prior.batch_shape) for name, site in sites.items()}
         self.sizes = [u.numel() for u in free.values()]
+        self.starts = dict(zip(free, itertools.accumulate([0, *self.sizes]), strict=False))
         self.real = frozenset(name for name, site in sites.items() if _is_real(site.prior.support))
         self.loc = nn.Parameter(torch.cat([u.reshape(-1) for u in free.values()]))
         self.log_scale = nn.Parameter(torch.full_like(self.loc, math.log(self.init_scale)))
         self._normal: _NormalPriors | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        run = ("_outer", "_pieces", "_together")  # what the last run left is part of its graph: no copy takes it
+        # what the last run left is part of its graph: no copy takes it
+        run = ("_outer", "_pieces", "_noise", "_signs", "_together")
         return {**{name: value for name, value in self.__dict__.items() if name not in run}, "_normal": None}
 
     @property
@@ -86,10 +90,12 @@ class MeanField(Family):
     def draw(self, outer: torch.Size) -> None:
         scale = self.scale
         noise = torch.randn(outer.numel() if outer else 1, len(self.loc), dtype=self.loc.dtype, device=self.loc.device)
-        values = self.loc + scale * noise
+        self._noise = scale * noise
+        values = self.loc + self._noise
         pieces = zip(self.loc.split(self.sizes), scale.split(self.sizes), values.split(self.sizes, -1), strict=True)
         self._outer, self._pieces = outer, dict(zip(self.shapes, pieces, strict=True))
         self._together: set[str] = set()
+        self._signs: dict[str, tuple[Tensor, Tensor]] = {}
 
     def posterior(self, name: str, prior: Distribution, msg: Message) -> tuple[Distribution | Tensor, Tensor | None]:
         loc, scale, value = self._pieces[name]
@@ -105,6 +111,34 @@ class MeanField(Family):
             return q.to_event(prior.event_dim), value
         free_dim = len(shape) - inner
         return dist.TransformedDistribution(q.to_event(free_dim), transform.with_cache()), transform(value)
+
+    def linear(self, name: str, x: Tensor, drawn: Tensor, estimator: str) -> Tensor | None:
+        r"""See `Family.linear`.
+
+        .. math:: y = x M^\top + \big((x \odot r)\, (S \odot E)^\top\big) \odot s, \qquad
+            y \sim \mathcal N\big(x M^\top,\; x^2 (S^2)^\top\big)
+
+        by flipout, with the noise :math:`S \odot E` of the shared draw and random signs ``r`` and ``s`` for every
+        sequence; and by local reparameterization.
+        """
+        if name not in self._together:
+            return None
+        loc, scale, _ = self._pieces[name]
+        shape = drawn.shape[-2:]
+        mean = affine(x, loc.view(shape))
+        if estimator == "local_reparameterization":
+            variance = affine(x.square(), scale.view(shape).square())
+            shape = torch.Size((*self._outer[:-1], *mean.shape[-3:]))
+            noise = torch.randn(shape, dtype=mean.dtype, device=mean.device)
+            # the root has no slope at 0, where an input is 0
+            return mean + variance.clamp(min=torch.finfo(mean.dtype).tiny).sqrt() * noise
+        if name not in self._signs:  # kept for the run: all uses of a weight are uses of one weight
+            lead = (*self._outer[:-1], x.shape[-3])
+            self._signs[name] = (_signs(x, lead, shape[1]), _signs(x, lead, shape[0]))
+        signs_in, signs_out = self._signs[name]
+        start = self.starts[name]
+        noise = self._noise[:, start : start + loc.numel()].view(*self._outer, *shape)
+        return mean + affine(x * signs_in, noise) * signs_out
 
     def contribution(self, sites: dict[str, Message], priors: dict[str, Distribution]) -> Contribution:
         covered = frozenset(n for n in self._together if n in sites and _counts_once(sites[n]))
@@ -173,6 +207,11 @@ def _averaged(loc: Tensor, inverse: Tensor, shape: torch.Size) -> tuple[Tensor, 
     center = (weights * loc).mean(0)
     spread = (inverse.square() * (loc - center).square()).mean(0)
     return center, precision, logs - 0.5 * spread.sum()
+
+
+def _signs(x: Tensor, lead: tuple[int, ...], width: int) -> Tensor:
+    """Random signs for every sequence, which its tokens share: ``[*lead, 1, width]``."""
+    return torch.randint(0, 2, (*lead, 1, width), device=x.device).to(x.dtype) * 2 - 1
 
 
 def _counts_once(site: Message) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..guides import Guide
+from ..guides.estimators import Estimator
 from ..models import BayesianModel
-from ..priors.settings import check, check_count, check_positive
+from ..priors.settings import check, check_count, check_option, check_positive
 from .data import Data
 from .driver import Families
 from .monitor import Monitor
@@ -29,15 +30,22 @@ class SVI(Optimizing):
             Rows have a weight of their own besides, in their prior.
         kl_warmup: Share of the steps over which :math:`\beta_t` grows from 0 to 1, at least 0 and below 1, default 0.
             The best state is looked for after it.
+        estimator: What the sequences of a batch share in training. ``shared`` (default): one draw of the weights;
+            ``flipout``: its noise, turned by random signs for every sequence; ``local_reparameterization``: nothing in
+            layers that see one token a sequence, where pre-activations are drawn in the place of weights, and flipout
+            elsewhere. Dropout families draw one mask for the batch with ``shared``, else one for every sequence. All
+            tokens of a sequence share its weights, so the bound stays the same and its gradient varies less. Layers of
+            pyroformer alone can use the last two; the posterior's ``info`` tells which did.
         epochs, batch_size, learning_rate, optimizer, schedule, warmup, clip_norm: See `Optimizing`.
         validate_every, validation_samples, keep: See `Optimizing`.
         device, dtype: See `Driver`.
 
     Raises:
-        SettingError: A setting is out of range.
+        SettingError: A setting is out of range; or the estimator would change no weight matrix.
 
     Reference:
-        Hoffman et al., 2013; Kingma and Welling, 2014. KL warm-up: Sønderby et al., 2016, Sec. 2.2.
+        Hoffman et al., 2013; Kingma and Welling, 2014. KL warm-up: Sønderby et al., 2016, Sec. 2.2. Estimators: Kingma,
+        Salimans and Welling, 2015, Eq. 6; Wen et al., 2018, Eq. 4.
     """
 
     learning_rate: float = 3e-3
@@ -45,11 +53,13 @@ class SVI(Optimizing):
     temperature: float = 1.0
     kl_weight: float = 1.0
     kl_warmup: float = 0.0
+    estimator: Estimator = "shared"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count(self, "particles")
         check_positive(self, "temperature")
+        check_option(self, "estimator", Estimator)
         check(self, "kl_weight", self.kl_weight >= 0, "a number of at least 0")
         check(self, "kl_warmup", 0 <= self.kl_warmup < 1, "a share of the steps, at least 0 and below 1")
 
@@ -69,7 +79,14 @@ class SVI(Optimizing):
     def _run(self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor) -> Posterior:
         assert guide is not None
         built = guide if isinstance(guide, Guide) else Guide(model, guide, data.example())
-        objective = OnePassELBO(temperature=self.temperature, num_particles=self.particles)
+        objective = OnePassELBO(temperature=self.temperature, num_particles=self.particles, estimator=self.estimator)
+        used = objective.used(built, *data.example())
         posterior = Fit(self, built, data, objective, self.beta, self.kl_warmup).run(seed, monitor)
         posterior.info["temperature"], posterior.info["kl_weight"] = self.temperature, self.kl_weight
+        if used:
+            posterior.info["estimator"] = {
+                "setting": self.estimator,
+                **{kind: [name for name in used if used[name] == kind] for kind in sorted(set(used.values()))},
+                "shared": [name for name in built.sites if name not in used and name not in model.rows],
+            }
         return posterior

@@ -19,7 +19,8 @@ from .family import Contribution, Distribution, Family, LatentSite, Message, unc
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
-def _is_real(support: constraints.Constraint) -> bool:
+def is_real(support: constraints.Constraint) -> bool:
+    """Whether a support is all real numbers, entry by entry."""
     while isinstance(support, constraints.independent):
         support = support.base_constraint
     return support is constraints.real
@@ -72,7 +73,7 @@ class MeanField(Family):
         self.inner = {name: len(site.prior.batch_shape) for name, site in sites.items()}
         self.sizes = [u.numel() for u in free.values()]
         self.starts = dict(zip(free, itertools.accumulate([0, *self.sizes]), strict=False))
-        self.real = frozenset(name for name, site in sites.items() if _is_real(site.prior.support))
+        self.real = frozenset(name for name, site in sites.items() if is_real(site.prior.support))
         self.loc = nn.Parameter(torch.cat([u.reshape(-1) for u in free.values()]))
         self.log_scale = nn.Parameter(torch.full_like(self.loc, math.log(self.init_scale)))
         self._normal: _NormalPriors | None = None

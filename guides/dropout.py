@@ -81,7 +81,8 @@ class Dropout(Family):
         }
         if not self.inputs:
             expected = "a weight matrix with a prior on all real numbers among its sites, to drop the inputs of"
-            raise SettingError("", choice_name(type(self)), f"{expected}: none of {', '.join(sites)} is one")
+            some = ", ".join([*list(sites)[:3], "..."] if len(sites) > 3 else sites)
+            raise SettingError("", choice_name(type(self)), f"{expected}: none of {some} is one")
 
     def __getstate__(self) -> dict[str, Any]:
         run = ("_outer", "_masks")  # what the last run left is part of its graph: no copy takes it

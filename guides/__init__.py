@@ -1,5 +1,6 @@
 """Guides: approximate posteriors in families, over weights and over attention rows."""
 
+from .concrete_dropout import ConcreteDropout
 from .counting import ParameterCounts, Shared, count_parameters
 from .delta import Delta
 from .dirichlet_rows import DirichletRows
@@ -10,10 +11,12 @@ from .guide import Guide
 from .joint import JointFamily
 from .low_rank import LowRank
 from .matrix_normal import MatrixNormal
+from .mc_dropout import MCDropout
 from .mean_field import MeanField
 from .radial import Radial
 
 __all__ = [
+    "ConcreteDropout",
     "Contribution",
     "Delta",
     "DirichletRows",
@@ -24,6 +27,7 @@ __all__ = [
     "JointFamily",
     "LatentSite",
     "LowRank",
+    "MCDropout",
     "MatrixNormal",
     "MeanField",
     "ParameterCounts",

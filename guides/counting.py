@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
@@ -60,6 +61,8 @@ class _Watch(Messenger):
         if name not in self.sites:
             return
         msg["value"] = value.detach()
+        if isinstance(msg["fn"], dist.Delta):  # a mask may hide numbers from a draw, though not from the mean
+            value = value + msg["fn"].mean
         said = (value * torch.randn_like(value)).sum()
         log_q = msg["fn"].log_prob(msg["value"])
         self.seen[name] = said + torch.where(log_q.isfinite(), log_q, 0.0).sum() if log_q.requires_grad else said

@@ -25,11 +25,13 @@ class LatentSite:
         prior: The site's prior in the model, on an example batch.
         value: Where the posterior starts; it has the shape of the site's value, without outer plates.
         plates: The names of the plates inside the model that hold the site; empty for global sites.
+        matrix: Whether the model uses the site as the weight ``[E, D]`` of affine maps and for nothing else.
     """
 
     prior: Distribution
     value: Tensor
     plates: tuple[str, ...] = ()
+    matrix: bool = False
 
 
 def unconstrained(name: str, site: LatentSite) -> Transform:
@@ -69,6 +71,9 @@ class Family(nn.Module, ABC):
     local = False
     """Whether the family is for sites inside the data plate (attention rows); others are for global sites."""
 
+    own_estimator = ""
+    """A name for what `linear` does, in a family that does the same whatever the estimator."""
+
     def check(self, name: str, site: Message, shape: torch.Size) -> None:
         """Raise a ValueError about a site that the family cannot own as it is in the present run.
 
@@ -106,6 +111,20 @@ class Family(nn.Module, ABC):
             prior: Its prior, given the values drawn so far.
             msg: Pyro's message, with the activations of attention rows in ``msg["infer"]``.
         """
+
+    def linear(self, name: str, x: Tensor, drawn: Tensor, estimator: str) -> Tensor | None:
+        """An affine map with a weight of its own for every sequence, or None: all share the value that was drawn.
+
+        Args:
+            name: The site of the weight.
+            x: The input, ``[B, T, D]`` or ``[S, B, T, D]``.
+            drawn: The site's value, ``[E, D]`` or ``[S, 1, E, D]``; for a bias, whose input is 1, D is 1.
+            estimator: ``flipout``, or ``local_reparameterization`` where that is one weight a sequence.
+
+        Returns:
+            ``[B, T, E]`` or ``[S, B, T, E]``, distributed for each sequence as with the value that was drawn.
+        """
+        return None
 
     def log_prob(self, values: Mapping[str, Tensor]) -> Tensor:
         """The log-density of values of all sites of the family together.

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from ..priors import SettingError
+from ..priors.support import base
 from .family import Distribution, Family, LatentSite, Message, unconstrained
 from .normal_priors import NormalPriors
 
 
-def _is_real(support: constraints.Constraint) -> bool:
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    return support is constraints.real
+def is_real(support: constraints.Constraint) -> bool:
+    """Whether a support is all real numbers, entry by entry."""
+    return base(support) is constraints.real
 
 
 def counts_once(site: Message) -> bool:
@@ -41,7 +41,7 @@ class FlatFamily(Family):
         self.shapes = {name: u.shape for name, u in free.items()}
         self.inner = {name: len(site.prior.batch_shape) for name, site in sites.items()}
         self.sizes = [u.numel() for u in free.values()]
-        self.real = frozenset(name for name, site in sites.items() if _is_real(site.prior.support))
+        self.real = frozenset(name for name, site in sites.items() if is_real(site.prior.support))
         self.loc = nn.Parameter(torch.cat([u.reshape(-1) for u in free.values()]))
         self._normal: NormalPriors | None = None
 

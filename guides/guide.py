@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ..models.calling import eval_mode
 from ..models.likelihoods import Undrawn
+from ..models.uses import AffineUses
 from ..priors import SettingError, assign, choice_name
 from ..priors.globs import near_misses
 from .family import Contribution, Distribution, Family, LatentSite, Message
@@ -48,9 +49,11 @@ def as_evaluated(model: Callable[..., Any]) -> AbstractContextManager[None]:
     return eval_mode(model) if isinstance(model, nn.Module) else nullcontext()
 
 
-def run_once(model: Callable[..., Any], example: tuple[Any, ...]) -> dict[str, Message]:
-    """The sample sites of one run of a model on an example batch."""
-    with torch.no_grad(), as_evaluated(model), poutine.block(), poutine.trace() as tracer:
+def run_once(
+    model: Callable[..., Any], example: tuple[Any, ...], watch: AbstractContextManager[Any] | None = None
+) -> dict[str, Message]:
+    """The sample sites of one run of a model on an example batch; ``watch`` is there for the model's part alone."""
+    with torch.no_grad(), as_evaluated(model), poutine.block(), poutine.trace() as tracer, watch or nullcontext():
         model(*example)
     return {name: site for name, site in tracer.trace.nodes.items() if site["type"] == "sample"}
 
@@ -110,6 +113,10 @@ class Guide(AutoMessenger):
         init: Where posteriors start, by site; default the model's ``initial_values()`` if it has them, else a draw from
             the prior.
 
+    Attributes:
+        matrices: The sites that are weights of affine maps and nothing else.
+        affine_calls: How many calls of `linear` use a site in one run, for sites that nothing else uses.
+
     Raises:
         SettingError: A pattern matches no site, or no pattern covers a site.
 
@@ -118,6 +125,8 @@ class Guide(AutoMessenger):
     """
 
     _count = itertools.count()
+    matrices: frozenset[str]
+    affine_calls: dict[str, int]
 
     def __init__(
         self,
@@ -129,7 +138,8 @@ class Guide(AutoMessenger):
         super().__init__(model)
         if not isinstance(example, tuple):
             raise SettingError("example", type(example).__name__, "a tuple of arguments for the model, such as (x,)")
-        everything = run_once(model, example)
+        uses = AffineUses()
+        everything = run_once(model, example, uses)
         sites = {name: site for name, site in everything.items() if is_latent(site)}
         start = dict(model.initial_values()) if hasattr(model, "initial_values") else {}
         start.update(init or {})
@@ -145,7 +155,10 @@ class Guide(AutoMessenger):
         for family in distinct:
             own = {
                 name: LatentSite(
-                    sites[name]["fn"], _start(name, start.get(name, sites[name]["value"]), shapes[name]), plates[name]
+                    sites[name]["fn"],
+                    _start(name, start.get(name, sites[name]["value"]), shapes[name]),
+                    plates[name],
+                    name in uses.matrices,
                 )
                 for name in sites
                 if assigned[name] is family
@@ -156,6 +169,8 @@ class Guide(AutoMessenger):
         self.__dict__["_assigned"] = assigned
         self.__dict__["_distinct"] = tuple(distinct)
         self.__dict__["_shapes"] = shapes
+        self.__dict__["affine_calls"] = {name: n for name, n in uses.calls.items() if name in sites}
+        self.__dict__["matrices"] = uses.matrices.intersection(sites)
         self.__dict__["_priors"] = {}
         self.__dict__["_local_only"] = False
         self.__dict__["_stating"] = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ..models.layers import affine
 from ..priors.settings import check_positive
 from .family import Contribution, Distribution, LatentSite, Message
 from .flat import FlatFamily, counts_once
@@ -36,7 +38,7 @@ class MeanField(FlatFamily):
         Graves, 2011; Blundell et al., 2015, "Weight uncertainty in neural networks", Eq. 1.
     """
 
-    _run = ("_outer", "_pieces", "_together")
+    _run = ("_outer", "_pieces", "_noise", "_signs", "_together")
 
     def __init__(self, *, init_scale: float = 1e-2):
         super().__init__()
@@ -46,6 +48,7 @@ class MeanField(FlatFamily):
     def setup(self, sites: dict[str, LatentSite]) -> None:
         super().setup(sites)
         self.log_scale = nn.Parameter(torch.full_like(self.loc, math.log(self.init_scale)))
+        self.starts = dict(zip(self.shapes, itertools.accumulate([0, *self.sizes]), strict=False))
 
     @property
     def scale(self) -> Tensor:
@@ -55,10 +58,12 @@ class MeanField(FlatFamily):
     def draw(self, outer: torch.Size) -> None:
         scale = self.scale
         noise = torch.randn(outer.numel() if outer else 1, len(self.loc), dtype=self.loc.dtype, device=self.loc.device)
-        values = self.loc + scale * noise
+        self._noise = scale * noise
+        values = self.loc + self._noise
         pieces = zip(self.loc.split(self.sizes), scale.split(self.sizes), values.split(self.sizes, -1), strict=True)
         self._outer, self._pieces = outer, dict(zip(self.shapes, pieces, strict=True))
         self._together: set[str] = set()
+        self._signs: dict[str, tuple[Tensor, Tensor]] = {}
 
     def posterior(self, name: str, prior: Distribution, msg: Message) -> tuple[Distribution | Tensor, Tensor | None]:
         loc, scale, value = self._pieces[name]
@@ -76,6 +81,34 @@ class MeanField(FlatFamily):
         flat, jacobian = self.flatten(values)
         return dist.Normal(self.loc, self.scale, validate_args=False).log_prob(flat).sum(-1) - jacobian
 
+    def linear(self, name: str, x: Tensor, drawn: Tensor, estimator: str) -> Tensor | None:
+        r"""See `Family.linear`.
+
+        .. math:: y = x M^\top + \big((x \odot r)\, (S \odot E)^\top\big) \odot s, \qquad
+            y \sim \mathcal N\big(x M^\top,\; x^2 (S^2)^\top\big)
+
+        by flipout, with the noise :math:`S \odot E` of the shared draw and random signs ``r`` and ``s`` for every
+        sequence; and by local reparameterization.
+        """
+        if name not in self._together:
+            return None
+        loc, scale, _ = self._pieces[name]
+        shape = drawn.shape[-2:]
+        mean = affine(x, loc.view(shape))
+        if estimator == "local_reparameterization":
+            variance = affine(x.square(), scale.view(shape).square())
+            shape = torch.Size((*self._outer[:-1], *mean.shape[-3:]))
+            noise = torch.randn(shape, dtype=mean.dtype, device=mean.device)
+            # the root has no slope at 0, where an input is 0
+            return mean + variance.clamp(min=torch.finfo(mean.dtype).tiny).sqrt() * noise
+        if name not in self._signs:  # kept for the run: all uses of a weight are uses of one weight
+            lead = (*self._outer[:-1], x.shape[-3])
+            self._signs[name] = (_signs(x, lead, shape[1]), _signs(x, lead, shape[0]))
+        signs_in, signs_out = self._signs[name]
+        start = self.starts[name]
+        noise = self._noise[:, start : start + loc.numel()].view(*self._outer, *shape)
+        return mean + affine(x * signs_in, noise) * signs_out
+
     def contribution(self, sites: dict[str, Message], priors: dict[str, Distribution]) -> Contribution:
         covered = frozenset(n for n in self._together if n in sites and counts_once(sites[n]))
         if not covered:
@@ -90,3 +123,8 @@ class MeanField(FlatFamily):
     def summary(self) -> dict[str, Any]:
         scale = self.scale.detach()
         return {"scale": {"median": float(scale.median()), "min": float(scale.min()), "max": float(scale.max())}}
+
+
+def _signs(x: Tensor, lead: tuple[int, ...], width: int) -> Tensor:
+    """Random signs for every sequence, which its tokens share: ``[*lead, 1, width]``."""
+    return torch.randint(0, 2, (*lead, 1, width), device=x.device).to(x.dtype) * 2 - 1

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from ..guides.estimators import Estimator
 from ..priors.settings import check
 from .objective import OnePassELBO
 from .particle_bound import ParticleBound
@@ -19,8 +20,8 @@ class Bound(ABC):
     """Whether it weighs whole draws of the weights by their densities, several a step."""
 
     @abstractmethod
-    def objective(self, temperature: float, particles: int) -> OnePassELBO:
-        """The objective, with so many draws a step."""
+    def objective(self, temperature: float, particles: int, estimator: Estimator = "shared") -> OnePassELBO:
+        """The objective, with so many draws a step; see `SVI` for the estimator, which those that weigh draws lack."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +36,8 @@ class ELBO(Bound):
 
     weighs_draws = False
 
-    def objective(self, temperature: float, particles: int) -> OnePassELBO:
-        return OnePassELBO(temperature=temperature, num_particles=particles)
+    def objective(self, temperature: float, particles: int, estimator: Estimator = "shared") -> OnePassELBO:
+        return OnePassELBO(temperature=temperature, num_particles=particles, estimator=estimator)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ class Renyi(Bound):
         check(self, "alpha", math.isfinite(self.alpha), "a finite number other than 1")
         check(self, "alpha", self.alpha != 1, "a number other than 1, at which the bound is elbo")
 
-    def objective(self, temperature: float, particles: int) -> OnePassELBO:
+    def objective(self, temperature: float, particles: int, estimator: Estimator = "shared") -> OnePassELBO:
         return ParticleBound(alpha=self.alpha, num_particles=particles)
 
 
@@ -100,5 +101,5 @@ class ImportanceWeighted(Bound):
             particles: 8
     """
 
-    def objective(self, temperature: float, particles: int) -> OnePassELBO:
+    def objective(self, temperature: float, particles: int, estimator: Estimator = "shared") -> OnePassELBO:
         return ParticleBound(alpha=0.0, num_particles=particles)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..guides import Guide, MeanField
-from ..guides.mean_field import normal_parameters
+from ..guides.normal_priors import normal_parameters
 from ..models import BayesianModel
 from ..priors.settings import check, check_count, check_positive
 from .data import Data

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import pyro
 import torch
+from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO
 from pyro.poutine.util import site_is_subsample
@@ -15,7 +16,10 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ..guides import Guide
-from ..guides.guide import vectorized
+from ..guides.estimators import Estimator, PerSequence, refuse_unused
+from ..guides.guide import as_evaluated, vectorized
+from ..models.likelihoods import Undrawn
+from ..priors.settings import check_option
 
 Message = dict[str, Any]
 
@@ -71,17 +75,44 @@ class OnePassELBO(ELBO):
         temperature: :math:`T > 0`: the target is :math:`p(w, A \mid y)^{1/T}`, default 1. It lives here because Pyro
             ignores a ``poutine.scale`` around the model of a messenger guide.
         num_particles: Draws from the guide for one estimate, run together under one plate, default 1.
+        estimator: What the sequences of a batch share, default ``shared``: the draw of all weights. With
+            ``local_reparameterization`` and ``flipout`` they do not share it; see `PerSequence`.
     """
 
-    def __init__(self, *, temperature: float = 1.0, num_particles: int = 1):
+    def __init__(self, *, temperature: float = 1.0, num_particles: int = 1, estimator: Estimator = "shared"):
         super().__init__(num_particles=num_particles, vectorize_particles=num_particles > 1)
         self.temperature = temperature
+        self.estimator = estimator
+        check_option(self, "estimator", Estimator)
 
     def sites(self, guide: Guide, *args: Any, **kwargs: Any) -> dict[str, Message]:
         """Run guide and model once, all particles together, and return the sample sites."""
+        replacing = nullcontext() if self.estimator == "shared" else PerSequence(guide, self.estimator)
+        return self._sites(guide, replacing, args, kwargs)
+
+    def used(self, guide: Guide, *example: Any) -> dict[str, str]:
+        """Which estimator serves each site other than by the shared draw, as one run on an example shows.
+
+        Raises:
+            SettingError: The estimator would change no weight matrix.
+        """
+        if self.estimator == "shared":
+            return {}
+        replacing = PerSequence(guide, self.estimator)
+        quiet = (torch.no_grad(), torch.random.fork_rng(devices=[]), poutine.block(), as_evaluated(guide.model))
+        with ExitStack() as stack:
+            for context in (*quiet, Undrawn()):
+                stack.enter_context(context)
+            self._sites(guide, replacing, example, {})
+        refuse_unused(self.estimator, replacing.used, guide.matrices)
+        return replacing.used
+
+    def _sites(
+        self, guide: Guide, replacing: AbstractContextManager[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> dict[str, Message]:
         particles = self.num_particles
         plate = pyro.plate("particles", particles, dim=-guide.plate_nesting - 1) if particles > 1 else nullcontext()
-        with plate, guide:
+        with plate, guide, replacing:
             guide.model(*args, **kwargs)
         return {
             name: site

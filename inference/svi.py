@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..guides import Family, Guide
+from ..guides.estimators import Estimator
 from ..models import BayesianModel
-from ..priors.settings import SettingError, check, check_count, check_positive, choice_name, describe
+from ..priors.settings import SettingError, check, check_count, check_option, check_positive, choice_name, describe
 from .bounds import ELBO, Bound
 from .data import Data
 from .driver import Driver, Families
@@ -37,6 +38,12 @@ class SVI(Optimizing):
             Rows have a weight of their own besides, in their prior.
         kl_warmup: Share of the steps over which :math:`\beta_t` grows from 0 to 1, at least 0 and below 1, default 0.
             The best state is looked for after it.
+        estimator: What the sequences of a batch share in training. ``shared`` (default): one draw of the weights;
+            ``flipout``: its noise, turned by random signs for every sequence; ``local_reparameterization``: nothing in
+            layers that see one token a sequence, where pre-activations are drawn in the place of weights, and flipout
+            elsewhere. Dropout families draw one mask for the batch with ``shared``, else one for every sequence. All
+            tokens of a sequence share its weights, so the bound stays the same and its gradient varies less. Layers of
+            pyroformer alone can use the last two; the posterior's ``info`` tells which did.
         start: How the net is trained before the guide is made around it: ``ml`` or ``map`` with their settings, or None
             (default): not at all.
         epochs, batch_size, learning_rate, optimizer, schedule, warmup, clip_norm: See `Optimizing`.
@@ -44,10 +51,11 @@ class SVI(Optimizing):
         device, dtype: See `Driver`.
 
     Raises:
-        SettingError: A setting is out of range.
+        SettingError: A setting is out of range; or the estimator would change no weight matrix.
 
     Reference:
-        Hoffman et al., 2013; Kingma and Welling, 2014. KL warm-up: Sønderby et al., 2016, Sec. 2.2.
+        Hoffman et al., 2013; Kingma and Welling, 2014. KL warm-up: Sønderby et al., 2016, Sec. 2.2. Estimators: Kingma,
+        Salimans and Welling, 2015, Eq. 6; Wen et al., 2018, Eq. 4.
     """
 
     learning_rate: float = 3e-3
@@ -56,12 +64,14 @@ class SVI(Optimizing):
     temperature: float = 1.0
     kl_weight: float = 1.0
     kl_warmup: float = 0.0
+    estimator: Estimator = "shared"
     start: Driver | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count(self, "particles")
         check_positive(self, "temperature")
+        check_option(self, "estimator", Estimator)
         check(self, "kl_weight", self.kl_weight >= 0, "a number of at least 0")
         check(self, "kl_warmup", 0 <= self.kl_warmup < 1, "a share of the steps, at least 0 and below 1")
         check(self, "bound", isinstance(self.bound, Bound), "a bound: elbo, importance_weighted or renyi")
@@ -69,6 +79,8 @@ class SVI(Optimizing):
             check(self, "particles", self.particles >= 2, "at least 2 for this bound: with one draw it is elbo")
             for key, plain in (("temperature", 1), ("kl_weight", 1), ("kl_warmup", 0)):
                 check(self, key, getattr(self, key) == plain, f"{plain}: elbo is the only bound that can be tempered")
+            accepted = "shared: this bound weighs draws that all of the batch shares"
+            check(self, "estimator", self.estimator == "shared", accepted)
         if self.start is not None:
             check_start(self)
             check(self, "start", self.start.place == self.place, "a driver with the same device and dtype")
@@ -110,11 +122,18 @@ class SVI(Optimizing):
         if self.start is not None:
             model, info["start"] = trained(self.start, model, data, seed, monitor)
         built = guide if isinstance(guide, Guide) else Guide(model, guide, data.example())
-        objective = self.bound.objective(self.temperature, self.particles)
+        objective = self.bound.objective(self.temperature, self.particles, self.estimator)
+        used = objective.used(built, *data.example())
         posterior = Fit(self, built, data, objective, self.beta, self.kl_warmup).run(seed, monitor)
         posterior.info.update(info, temperature=self.temperature, kl_weight=self.kl_weight)
         if self.bound.weighs_draws:
             posterior.info["bound"] = describe(self.bound)
+        if used:
+            posterior.info["estimator"] = {
+                "setting": self.estimator,
+                **{kind: [name for name in used if used[name] == kind] for kind in sorted(set(used.values()))},
+                "shared": [name for name in built.sites if name not in used and name not in model.rows],
+            }
         return posterior
 
 

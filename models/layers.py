@@ -17,6 +17,20 @@ def per_token(vector: Tensor) -> Tensor:
     return vector if vector.dim() == 1 else vector.unsqueeze(-2)
 
 
+def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """What `linear` computes, without the effect."""
+    if weight.dim() == 2:
+        if bias is None or bias.dim() == 1:
+            return F.linear(x, weight, bias)
+        y = x @ weight.mT
+    elif weight.shape[-3] == 1:
+        # One matrix product per sample; broadcasting over the data plate would copy the weight for every example.
+        y = (x.flatten(-3, -2) @ weight.squeeze(-3).mT).unflatten(-2, x.shape[-3:-1])
+    else:
+        y = x @ weight.mT
+    return y if bias is None else y + per_token(bias)
+
+
 @effectful(type="linear")
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     r"""Affine map of every token, as an effect: a Pyro messenger with a ``_pyro_linear`` method may replace it.
@@ -31,16 +45,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns:
         ``[B, T, E]`` or ``[S, B, T, E]``.
     """
-    if weight.dim() == 2:
-        if bias is None or bias.dim() == 1:
-            return F.linear(x, weight, bias)
-        y = x @ weight.mT
-    elif weight.shape[-3] == 1:
-        # One matrix product per sample; broadcasting over the data plate would copy the weight for every example.
-        y = (x.flatten(-3, -2) @ weight.squeeze(-3).mT).unflatten(-2, x.shape[-3:-1])
-    else:
-        y = x @ weight.mT
-    return y if bias is None else y + per_token(bias)
+    return affine(x, weight, bias)
 
 
 class Linear(nn.Module):

@@ -7,10 +7,19 @@ import torch
 from torch import Tensor
 
 from pyroformer.inference import Data
-from pyroformer.models import BayesianModel, Gaussian
+from pyroformer.models import BayesianModel, Gaussian, Linear
 from pyroformer.priors import Normal
 
 NOISE, PRIOR = 0.5, 1.0
+
+
+class OneToken(Linear):
+    """Our own affine map, of sequences of one token."""
+
+    takes_batched_weights = True
+
+    def forward(self, x):
+        return super().forward(x.unsqueeze(-2)).squeeze(-2)
 
 
 @dataclass(frozen=True)
@@ -28,10 +37,10 @@ class LinearGaussian:
     def design(self):
         return torch.cat([self.x, torch.ones(len(self.x), 1)], 1).double()
 
-    def model(self, prior=None, scale=NOISE, **likelihood):
+    def model(self, prior=None, scale=NOISE, net=torch.nn.Linear, **likelihood):
         torch.manual_seed(0)
         prior = Normal(scale=PRIOR) if prior is None else prior
-        return BayesianModel(torch.nn.Linear(3, 1), prior, Gaussian(scale=scale, **likelihood))
+        return BayesianModel(net(3, 1), prior, Gaussian(scale=scale, **likelihood))
 
     def precision(self, noise=NOISE, prior=PRIOR):
         flat = torch.zeros(4, 4).double() if prior is None else torch.eye(4).double() / prior**2
@@ -48,6 +57,11 @@ class LinearGaussian:
     def flat(draws):
         """Draws by site as ``[S, 4]``, in the order of the exact posterior."""
         return torch.cat([draws["weight"].flatten(1), draws["bias"].flatten(1)], 1).double()
+
+
+@pytest.fixture(scope="session")
+def one_token():
+    return OneToken
 
 
 @pytest.fixture(scope="session")

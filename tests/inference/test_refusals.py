@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pyroformer.guides import Delta, Guide, MeanField
-from pyroformer.inference import MAP, ML, NUTS, SVI, Data, DeepEnsemble, Driver
+from pyroformer.inference import MAP, ML, NUTS, SVI, Data, DeepEnsemble, Driver, Laplace
 from pyroformer.models import BayesianModel, Features, Gaussian, Output, Transformer
 from pyroformer.priors import Fixed, FlatRows, Learned, Normal, SettingError
 
@@ -115,12 +115,13 @@ def test_settings_out_of_range_are_refused(make, message):
 
 
 def test_every_driver_says_whether_it_needs_a_guide():
-    assert {type(d): d.needs_guide for d in (SVI(), MAP(), ML(), NUTS(), DeepEnsemble())} == {
+    assert {type(d): d.needs_guide for d in (SVI(), MAP(), ML(), NUTS(), DeepEnsemble(), Laplace())} == {
         SVI: True,
         MAP: False,
         ML: False,
         NUTS: False,
         DeepEnsemble: False,
+        Laplace: False,
     }
     assert DeepEnsemble(member=SVI()).needs_guide
     assert issubclass(SVI, Driver)

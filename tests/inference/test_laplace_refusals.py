@@ -111,7 +111,7 @@ def test_neighbours_of_what_is_refused_work(settings, make):
 def test_a_net_without_such_derivatives_is_refused_before_training(monkeypatch):
     monkeypatch.setattr("pyroformer.inference.optimize.Fit.step", None)
     built = BayesianModel(Branching(), Normal())
-    with pytest.raises(SettingError, match=r"derivatives torch.func can take one example at a time"):
+    with pytest.raises(SettingError, match=r"derivatives torch\.func can take one example at a time"):
         Laplace().run(built, None, Data(X, Y))
 
 

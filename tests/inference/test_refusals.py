@@ -5,7 +5,20 @@ import torch
 from torch import nn
 
 from pyroformer.guides import Delta, Guide, MeanField
-from pyroformer.inference import IVON, MAP, ML, NUTS, SVI, SWAG, Data, DeepEnsemble, Driver, ImportanceWeighted, Renyi
+from pyroformer.inference import (
+    IVON,
+    MAP,
+    ML,
+    NUTS,
+    SVI,
+    SWAG,
+    Data,
+    DeepEnsemble,
+    Driver,
+    ImportanceWeighted,
+    Laplace,
+    Renyi,
+)
 from pyroformer.models import BayesianModel, Features, Gaussian, Output, Transformer
 from pyroformer.priors import Fixed, FlatRows, Learned, Normal, SettingError
 
@@ -141,7 +154,9 @@ def test_settings_out_of_range_are_refused(make, message):
 
 
 def test_every_driver_says_whether_it_needs_a_guide():
-    assert {type(d): d.needs_guide for d in (SVI(), MAP(), ML(), NUTS(), DeepEnsemble(), SWAG(), IVON())} == {
+    assert {
+        type(d): d.needs_guide for d in (SVI(), MAP(), ML(), NUTS(), DeepEnsemble(), SWAG(), IVON(), Laplace())
+    } == {
         SVI: True,
         MAP: False,
         ML: False,
@@ -149,6 +164,7 @@ def test_every_driver_says_whether_it_needs_a_guide():
         DeepEnsemble: False,
         SWAG: False,
         IVON: False,
+        Laplace: False,
     }
     assert DeepEnsemble(member=SVI()).needs_guide
     assert issubclass(SVI, Driver)

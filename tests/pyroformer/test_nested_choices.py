@@ -133,3 +133,18 @@ def test_hyperpriors_can_be_listed(pyroformer):
     assert printed.startswith("hyperpriors:\n  gamma(concentration=2.0, rate=2.0)\n")
     assert "half_cauchy(scale=1.0)" in printed and "uniform_scale(low=0.0, high=10.0)" in printed
     assert "normal" not in printed
+
+
+@pytest.mark.parametrize("subset", ["last_layer", ["head.*", "blocks.0.*"]])
+def test_a_text_or_a_list_of_texts(subset):
+    spec = Spec(task="toy_regression", driver={"laplace": {"subset": subset}})
+    kept = subset if isinstance(subset, str) else tuple(subset)
+    assert spec.driver.subset == kept == Spec(**yamlfile.parse(spec.to_yaml())).driver.subset
+
+
+@pytest.mark.parametrize(("subset", "path"), [(3, "subset"), ([["head.*"]], "subset.0"), (None, "subset")])
+def test_what_is_neither(subset, path):
+    with pytest.raises(SpecError) as caught:
+        Spec(task="toy_regression", driver={"laplace": {"subset": subset}})
+    assert caught.value.path == f"driver.laplace.{path}"
+    assert "a text" in caught.value.accepted

@@ -33,6 +33,9 @@ class IVON(Minibatched):
     What is found is what SVI with a mean-field guide looks for, and is such a guide. Priors have to be normal, or flat,
     and without hyper-sites; parameters that are learned as numbers have no Hessian estimate and are refused.
 
+    With few examples the draws of a step lie far apart, and a net of several layers learns little from them at
+    :math:`T = 1`; a lower temperature with a small ``hess_init`` and ``clip_radius``, 1e-2 each, say, trains one.
+
     Args:
         epochs, batch_size, schedule, warmup: See `Minibatched`.
         learning_rate: The largest length of a step, in Newton steps, above 0, default 0.1.

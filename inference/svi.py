@@ -29,9 +29,6 @@ class SVI(Optimizing):
     With another ``bound`` that is what is maximised, in the place of :math:`\mathcal L_t`.
 
     Args:
-        bound: ``elbo`` (default), ``importance_weighted`` or ``renyi``. The others weigh several draws a step, by their
-            densities: they want ``particles``, no tempering, and guides with a density or point masses; with
-            minibatches they are biased upwards where ``renyi`` is below 1.
         particles: Draws from the guide a step, default 1.
         temperature: :math:`T > 0`, default 1: the target is :math:`p(w, A \mid y)^{1/T}`.
         kl_weight: :math:`\lambda \ge 0`, default 1: other values temper the KL alone, and the result is no posterior.
@@ -46,6 +43,9 @@ class SVI(Optimizing):
             pyroformer alone can use the last two; the posterior's ``info`` tells which did.
         start: How the net is trained before the guide is made around it: ``ml`` or ``map`` with their settings, or None
             (default): not at all.
+        bound: ``elbo`` (default), ``importance_weighted`` or ``renyi``. The others weigh several draws a step, by their
+            densities: they want ``particles``, no tempering, and guides with a density or point masses; with
+            minibatches they are biased upwards where ``renyi`` is below 1.
         epochs, batch_size, learning_rate, optimizer, schedule, warmup, clip_norm: See `Optimizing`.
         validate_every, validation_samples, keep: See `Optimizing`.
         device, dtype: See `Driver`.
@@ -59,13 +59,13 @@ class SVI(Optimizing):
     """
 
     learning_rate: float = 3e-3
-    bound: Bound = field(default_factory=ELBO)
     particles: int = 1
     temperature: float = 1.0
     kl_weight: float = 1.0
     kl_warmup: float = 0.0
     estimator: Estimator = "shared"
     start: Driver | None = None
+    bound: Bound = field(default_factory=ELBO)
 
     def __post_init__(self) -> None:
         super().__post_init__()

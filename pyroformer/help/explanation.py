@@ -11,7 +11,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
 from torch import Tensor
 
-from ..guides import Delta, Guide, ParameterCounts, Shared, count_parameters
+from ..guides import Delta, Guide, MeanField, ParameterCounts, Shared, count_parameters
 from ..guides.guide import run_once
 from ..inference.driver import check_observations
 from ..inference.posterior import store_as_it_was
@@ -20,6 +20,9 @@ from ..priors import RowPriorModule, choice_name
 from ..spec import KEYS, Spec
 from .notes import notes
 from .wording import in_words, is_choice
+
+MADE = {"point": Delta, "mean_field": MeanField}
+"""The family that a driver without a guide makes itself, by its treatment of sites."""
 
 
 @dataclass(frozen=True)
@@ -135,10 +138,12 @@ def explain(spec: Spec) -> Explanation:
         families = spec.build_guide(model, data)
         check_observations(model, data.data)
         example = data.data.example()
-        point = families is None and spec.driver.treatment == "point" and bool(model.initial_values())
-        guide = Guide(model, Delta() if point else families, example) if point or families is not None else None
+        made = MADE.get(spec.driver.treatment) if families is None and model.initial_values() else None
+        given = families if made is None else made()
+        guide = None if given is None else Guide(model, given, example)
         counts = ParameterCounts({}, ()) if guide is None else count_parameters(guide, *example)
-        posteriors = {} if guide is None or point else {n: choice_name(type(guide.family_of(n))) for n in guide.sites}
+        named = () if guide is None or made is not None else guide.sites
+        posteriors = {name: choice_name(type(guide.family_of(name))) for name in named} if guide is not None else {}
         traced = run_once(model, example)
         sites = tuple(
             RandomSite(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..choices import Recipe, is_map
-from ..inference import Driver, Minibatched
+from ..inference import SVI, Driver, Minibatched
 from ..models import BayesianModel
 from ..priors import Improper, RandomScale, RowPrior, choice_name
 from ..spec import KEYS, Spec
@@ -60,6 +60,8 @@ def _remarks(choice: Any, data: TaskData) -> Iterator[tuple[str, str]]:
             yield "", "priors do not count, except for where they allow values"
         if isinstance(choice, Minibatched) and choice.keep == "best" and data.validation is None:
             yield "keep", "there are no validation data, so the last state is kept"
+        if isinstance(choice, SVI) and choice.bound.weighs_draws and choice.batch_size < len(data.data):
+            yield "bound", f"minibatches of {choice.batch_size} bias it; with all examples in one it is exact"
     if isinstance(choice, RowPrior) and choice.kl_weight != 1:
         yield "kl_weight", f"the rows' KL counts {_times(choice.kl_weight)}: no posterior"
 

@@ -139,7 +139,7 @@ def test_explain_tells_what_a_spec_with_it_means(choice, files):
         assert name in text
     own, shared = sum(site.parameters for site in found.sites), sum(each.count for each in found.shared)
     assert found.totals.variational == own + shared
-    assert bool(own) == (spec.driver.needs_guide or spec.driver.treatment == "point")
+    assert bool(own) == (spec.driver.needs_guide or spec.driver.treatment in ("point", "mean_field"))
     assert found.totals.random == sum(math.prod(site.shape) for site in found.sites if site.role != "rows") > 0
     assert found.totals.trained == sum(math.prod(point.shape) for point in found.points if point.trained)
     assert all(site.prior and site.posterior and math.prod(site.shape) > 0 for site in found.sites)

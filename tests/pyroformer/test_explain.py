@@ -144,6 +144,11 @@ NOTES = [
     ({"driver": {"svi": {"temperature": 0.5}}}, "driver.svi.temperature = 0.5: ", "cold"),
     ({"driver": {"svi": {"temperature": 2}}}, "driver.svi.temperature = 2.0: ", "warm"),
     ({"driver": {"svi": {"kl_weight": 0.1}}}, "driver.svi.kl_weight = 0.1: ", "no posterior"),
+    (
+        {"driver": {"svi": {"bound": "importance_weighted", "particles": 2, "batch_size": 5}}},
+        "driver.svi.bound = importance_weighted: ",
+        "minibatches of 5 bias it",
+    ),
     ({"prior": ROWS}, 'prior."*.rows".matched_uniform_rows.kl_weight = 0.0: ', "no posterior"),
     (
         {"driver": {"deep_ensemble": {"member": {"svi": {"temperature": 0.5}}}}},

@@ -249,6 +249,14 @@ def _same_arrays(folder: Path, spec: Spec) -> bool:
     return not (isinstance(spec.task, Arrays) and spec.task.file is None) or spec.task.same_as(folder / ARRAYS)
 
 
+def content_of(folder: Path) -> dict[str, Any]:
+    """The spec of a run's folder as plain data, with the place of arrays that are kept there."""
+    content = yamlfile.read(folder / SPEC)
+    if content["task"] == {"arrays": {"file": ARRAYS}}:
+        content["task"] = {"arrays": {"file": str(folder / ARRAYS)}}
+    return content
+
+
 def load(folder: str | Path, *, net: nn.Module | None = None) -> Run:
     """Read a run from its folder.
 
@@ -266,9 +274,7 @@ def load(folder: str | Path, *, net: nn.Module | None = None) -> Run:
         raise SpecError(
             str(folder), "no posterior", "the folder of a finished run; this one was stopped before its end"
         )
-    content = yamlfile.read(folder / SPEC)
-    if content["task"] == {"arrays": {"file": ARRAYS}}:
-        content["task"] = {"arrays": {"file": str(folder / ARRAYS)}}
+    content = content_of(folder)
     if "module" in content["model"]:
         if net is None:
             raise SpecError("net", None, f"a net of the class {content['model']['module']}, as the run had")

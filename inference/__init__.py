@@ -9,6 +9,7 @@ from .driver import Driver
 from .errors import InferenceError
 from .files import WriteError
 from .guide_posterior import GuidePosterior
+from .importance import Importance, psis
 from .library import Library
 from .mixture_posterior import MixturePosterior
 from .monitor import Monitor, RunMonitor
@@ -37,6 +38,7 @@ __all__ = [
     "DrawsPosterior",
     "Driver",
     "GuidePosterior",
+    "Importance",
     "InferenceError",
     "Library",
     "MixturePosterior",
@@ -50,4 +52,5 @@ __all__ = [
     "TemperatureScaling",
     "Terms",
     "WriteError",
+    "psis",
 ]

@@ -166,12 +166,15 @@ def with_floor(comparison: Comparison, chosen: Chosen, folder: Path | None) -> C
     """
     assert comparison.reference is not None
     own = [] if chosen.folder is not None else comparison.of(chosen.name)
-    found, between = [distances(a.predictions, b.predictions) for a, b in combinations(own, 2)], "two of its seeds"
+    found, between = (
+        [distances(a.predictions, b.predictions) for a, b in combinations(own, 2)],
+        "two seeds of the reference",
+    )
     if not found and folder is not None and "module" not in content_of(folder)["model"]:
         run = load(folder)
         halved = halves(run.posterior, run.spec.seed)
         found = [] if halved is None else [_apart(halved, run.spec.task.load())]
-        between = "two sets of its draws"
+        between = "two sets of draws from the reference"
     if not found:
         return comparison
     floor = {key: mean(each[key] for each in found) for key in found[0]}

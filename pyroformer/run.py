@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from . import yamlfile
 from .choices import SpecError, as_yaml, plain
-from .evaluation import evaluate, members
+from .evaluation import evaluate, k_hat, members
 from .inference import Checkpoint, InferenceError, Library, Posterior, RunMonitor
 from .inference.driver import check_observations
 from .inference.files import read_tensors, remove_leftovers, write_json, write_tensors, write_text
@@ -137,7 +137,7 @@ def _fit(spec: Spec, data: TaskData, model: BayesianModel, guide: Any, monitor: 
         found = posterior.calibrate(spec.calibration, data.validation.x, data.validation.y, seed=spec.seed)
         posterior.info["calibration"] = dict(found.fitted)
     measured, predictions = evaluate(posterior, data, seed=spec.seed)
-    measured["fit"] = dict(posterior.info)
+    measured["fit"] = {**posterior.info, **k_hat(posterior, data, seed=spec.seed)}
     if alone := members(posterior, data, seed=spec.seed):
         measured["fit"]["members_test"] = alone
     run = Run(spec, posterior, measured, monitor.history, predictions, marginals(posterior, seed=spec.seed), folder)

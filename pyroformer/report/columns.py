@@ -95,8 +95,10 @@ def columns(comparison: Comparison) -> list[Column]:
 
 
 def details(comparison: Comparison) -> list[Column]:
-    """What a second table shows: other views of calibration and detection, and what calibration changed."""
-    return _measured(comparison, DETAILS)
+    """What a second table shows: other views of calibration and detection, what calibration changed, and k-hat."""
+    tail = Column("fit", "k_hat", "k-hat", LOWER)
+    weighted = any(value(result, tail) is not None for result in comparison.results)
+    return [*_measured(comparison, DETAILS), *([tail] if weighted else [])]
 
 
 def _measured(comparison: Comparison, measures: Mapping[str, tuple[str, float, float]]) -> list[Column]:

@@ -175,8 +175,8 @@ def _reference(comparison: Comparison, found: Mapping[tuple[str, str], Found]) -
         yield f"Highest agreement with it on the most probable class: {found[REFERENCE, 'agreement'].leader}."
     if column.column.metric in reference.floor:
         floor = column.column.factor * reference.floor[column.column.metric]
-        two = reference.between.capitalize()
-        yield f"{two} are {floor:.3g}{column.unit} apart by the same measure: a distance of that size is noise."
+        two = f"{reference.between} are {floor:.3g}{column.unit} apart"
+        yield f"By {by} {two}: a distance of that size is noise."
     for part in dict.fromkeys(reference.other.values()):
         methods = listed(method for method, its in reference.other.items() if its == part)
         yield f"The {part} of {methods} is not that of the reference, so not all of the distance is approximation."

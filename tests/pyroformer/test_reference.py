@@ -68,7 +68,7 @@ def test_the_floor_is_the_distance_of_its_seeds(classes):
     p, q = (kept(out, "mean field", seed)["test.probabilities"] for seed in (0, 1))
     assert found.reference.floor["total_variation"] == pytest.approx(float(metrics.total_variation(p, q)))
     assert found.reference.floor["agreement"] == pytest.approx(float(metrics.agreement(p, q)))
-    assert found.reference.between == "two of its seeds"
+    assert found.reference.between == "two seeds of the reference"
 
 
 def test_values_are_in_the_tables_and_on_the_page(classes):
@@ -84,7 +84,7 @@ def test_values_are_in_the_tables_and_on_the_page(classes):
     assert "TV %" in page and '<span class="error">reference</span>' in page
     text = " ".join(reading(found))
     assert "Closest to the reference, “mean field”, by total variation: “" in text
-    assert "combined standard errors" in text and "Two of its seeds are " in text
+    assert "combined standard errors" in text and "By total variation two seeds of the reference are " in text
     assert "The prior of “wide” is not that of the reference" in text
     written = json.loads((folder_of(out, "ML", 0) / "metrics.json").read_text("utf-8"))
     assert "reference" not in written  # a run is no other for what it is compared with
@@ -106,7 +106,9 @@ def test_a_run_of_its_own_as_the_reference(pyroformer, write, tmp_path):
     mean, sd, m, s = (each[f"test.{key}"] for each in (found, alone.predictions) for key in ("mean", "sd"))
     by_hand = (((mean - m) ** 2 + (sd - s) ** 2).sqrt() / s).mean()
     assert float(row["value"]) == pytest.approx(float(by_hand), rel=1e-6)
-    assert "Two sets of its draws are " in (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "By Wasserstein distance two sets of draws from the reference are " in (
+        tmp_path / "out" / "report.html"
+    ).read_text("utf-8")
 
 
 def test_of_one_seed_the_floor_is_that_of_its_draws(classes, tmp_path):
@@ -115,11 +117,11 @@ def test_of_one_seed_the_floor_is_that_of_its_draws(classes, tmp_path):
     for name in ("mean field", "wide", "ML"):
         chosen = Chosen(name)
         told = with_floor(measured(one, chosen), chosen, folder_of(out, name, 0)).reference
-        assert told.between == ("" if name == "ML" else "two sets of its draws")
+        assert told.between == ("" if name == "ML" else "two sets of draws from the reference")
         assert told.floor.keys() == (set() if name == "ML" else {"agreement", "total_variation"})  # a point is one draw
     assert 0 < told_floor(one, "mean field", out) < told_floor(one, "wide", out) < 1
-    assert "apart by the same measure" not in " ".join(reading(measured(one, Chosen("ML"))))
-    assert "apart by the same measure" in " ".join(reading(found))
+    assert "apart: a distance of that size is noise" not in " ".join(reading(measured(one, Chosen("ML"))))
+    assert "apart: a distance of that size is noise" in " ".join(reading(found))
 
 
 def told_floor(comparison, name, out):

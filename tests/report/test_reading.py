@@ -143,10 +143,10 @@ def test_the_closest_to_the_reference_is_named_with_the_distance_to_the_next():
 
 def test_a_floor_and_other_priors_are_told():
     reference = Reference(
-        "exact", False, {"a": "prior", "b": "prior"}, {"total_variation": 0.05}, "two sets of its draws"
+        "exact", False, {"a": "prior", "b": "prior"}, {"total_variation": 0.05}, "two seeds of the reference"
     )
     _, _, floor, prior = reading(against(reference, a=0.3, b=0.1))
-    assert floor == "Two sets of its draws are 5 % apart by the same measure: a distance of that size is noise."
+    assert floor == "By total variation two seeds of the reference are 5 % apart: a distance of that size is noise."
     assert prior == "The prior of “a”, “b” is not that of the reference, so not all of the distance is approximation."
 
 

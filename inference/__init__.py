@@ -12,6 +12,7 @@ from .files import WriteError
 from .guide_posterior import GuidePosterior
 from .ivon import IVON
 from .laplace import Laplace, LaplacePosterior
+from .importance import Importance, psis
 from .library import Library
 from .low_rank_posterior import LowRankPosterior
 from .minibatched import Minibatched
@@ -49,6 +50,7 @@ __all__ = [
     "Driver",
     "GuidePosterior",
     "ImportanceWeighted",
+    "Importance",
     "InferenceError",
     "Laplace",
     "LaplacePosterior",
@@ -68,4 +70,5 @@ __all__ = [
     "TemperatureScaling",
     "Terms",
     "WriteError",
+    "psis",
 ]

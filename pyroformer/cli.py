@@ -64,6 +64,9 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder for runs, tables and the report.")],
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds a method, default the study's.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes, default one a processor.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(metavar="METHOD|RUN", help="A method or a finished run to measure the others against.")
+    ] = None,
     assignments: Assignments = None,
     quiet: Quiet = False,
 ) -> None:
@@ -72,7 +75,8 @@ def compare(
     from .study import REPORT, read_study
     from .study import compare as run_study
 
-    found = run_study(read_study(study, seeds, tuple(assignments or ())), out=out, jobs=jobs, progress=not quiet)
+    chosen = read_study(study, seeds, tuple(assignments or ()), reference)
+    found = run_study(chosen, out=out, jobs=jobs, progress=not quiet)
     Console().print(report.rich_table(found))
     print(f"report: {out / REPORT}")
     if found.failures:

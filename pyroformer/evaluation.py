@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .inference import ClassPrediction, MixturePosterior, Posterior, RealPrediction, metrics
+from .inference import ClassPrediction, MixturePosterior, Posterior, RealPrediction, metrics, psis
+from .inference.importance import NUM_DRAWS, refusal
 from .inference.posterior import NUM_SAMPLES
 from .tasks import Split, TaskData
 
 SHIFTED = "shifted"
 """The group that holds the means over all corruptions and severities."""
+MOST_PASSES, FEWEST_DRAWS = 2**16, 50
+"""Of a run's own k-hat: how many examples its draws may see together, and the fewest draws that tell something."""
 LEVEL = 0.9
 """Probability of the central interval whose coverage is reported."""
 
@@ -133,6 +137,22 @@ def detection(test: ClassPrediction, foreign: ClassPrediction) -> dict[str, floa
         for measure, function in measures.items()
         for score, (near, far) in scores.items()
     }
+
+
+def k_hat(posterior: Posterior, data: TaskData, *, seed: int = 0) -> dict[str, float]:
+    """The shape of the tail of a posterior's importance weights, and up to which shape they can be used; see `psis`.
+
+    Nothing where the posterior has no density or no finite weights, and where 50 draws on all training examples are
+    more than 65,536 passes through the net; up to 200 draws are made where they are not. `psis` itself has no limit.
+    """
+    num_samples = min(NUM_DRAWS, MOST_PASSES // len(data.data))
+    if num_samples < FEWEST_DRAWS or refusal(posterior) is not None:
+        return {}
+    try:
+        found = psis(posterior, data.data, num_samples, seed=seed)
+    except ValueError:  # NaN
+        return {}
+    return {"k_hat": found.k_hat, "k_hat_threshold": found.threshold} if math.isfinite(found.k_hat) else {}
 
 
 def members(posterior: Posterior, data: TaskData, *, seed: int = 0) -> list[dict[str, float]]:

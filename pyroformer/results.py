@@ -19,7 +19,8 @@ class Result:
         method: Its name in the study.
         seed: The seed.
         spec: The resolved spec, as plain data.
-        metrics: Measured on every set, ``{"test": {"nll": ...}, ..., "fit": {...}}``.
+        metrics: Measured on every set, ``{"test": {"nll": ...}, ..., "fit": {...}}``, and against a reference under
+            ``reference``.
         history: One record a validated epoch, or a draw.
         predictions: By ``set.quantity``, as `evaluate` gives them.
         marginals: Posterior and prior of weights and hyperparameters, by name.
@@ -34,6 +35,29 @@ class Result:
     marginals: dict[str, Marginal] = field(default_factory=dict)
 
 
+NO_SETS = ("fit", "reference")
+"""The groups of metrics that are of no set."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The posterior whose predictions those of the others are measured against.
+
+    Args:
+        name: A method, or the folder of a run.
+        is_method: Whether it is a method: each seed is then measured against the same seed.
+        other: The methods with another model or prior, hence another posterior, and which of the two differs.
+        floor: How far two references are from each other, by metric; empty where there are no two.
+        between: What these two are, in words.
+    """
+
+    name: str
+    is_method: bool
+    other: dict[str, str] = field(default_factory=dict)
+    floor: dict[str, float] = field(default_factory=dict)
+    between: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """Several methods on one task, each with several seeds.
@@ -43,12 +67,14 @@ class Comparison:
         description: Why, in a few sentences.
         results: One a finished cell, in the order of the study.
         failures: Cells that did not finish: method, seed and the reason.
+        reference: What the group ``reference`` of the metrics is measured against, or None.
     """
 
     title: str
     description: str
     results: list[Result]
     failures: list[tuple[str, int, str]] = field(default_factory=list)
+    reference: Reference | None = None
 
     @property
     def methods(self) -> list[str]:
@@ -60,8 +86,8 @@ class Comparison:
         return sorted((r for r in self.results if r.method == method), key=lambda r: r.seed)
 
     def sets(self) -> list[str]:
-        """The sets that metrics were measured on, in order of appearance; ``fit`` is none."""
-        return list(dict.fromkeys(name for r in self.results for name in r.metrics if name != "fit"))
+        """The sets that metrics were measured on, in order of appearance; ``fit`` and ``reference`` are none."""
+        return list(dict.fromkeys(name for r in self.results for name in r.metrics if name not in NO_SETS))
 
     def summary(self, method: str, group: str, metric: str) -> tuple[float, float] | None:
         """Mean and standard error over seeds of one metric, or None where the method lacks it."""

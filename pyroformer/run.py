@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from . import yamlfile
 from .choices import SpecError, as_yaml, plain
-from .evaluation import evaluate, members
+from .evaluation import evaluate, k_hat, members
 from .inference import Checkpoint, InferenceError, Library, Posterior, RunMonitor
 from .inference.driver import check_observations
 from .inference.files import read_tensors, remove_leftovers, write_json, write_tensors, write_text
@@ -137,7 +137,7 @@ def _fit(spec: Spec, data: TaskData, model: BayesianModel, guide: Any, monitor: 
         found = posterior.calibrate(spec.calibration, data.validation.x, data.validation.y, seed=spec.seed)
         posterior.info["calibration"] = dict(found.fitted)
     measured, predictions = evaluate(posterior, data, seed=spec.seed)
-    measured["fit"] = dict(posterior.info)
+    measured["fit"] = {**posterior.info, **k_hat(posterior, data, seed=spec.seed)}
     if alone := members(posterior, data, seed=spec.seed):
         measured["fit"]["members_test"] = alone
     run = Run(spec, posterior, measured, monitor.history, predictions, marginals(posterior, seed=spec.seed), folder)
@@ -249,6 +249,14 @@ def _same_arrays(folder: Path, spec: Spec) -> bool:
     return not (isinstance(spec.task, Arrays) and spec.task.file is None) or spec.task.same_as(folder / ARRAYS)
 
 
+def content_of(folder: Path) -> dict[str, Any]:
+    """The spec of a run's folder as plain data, with the place of arrays that are kept there."""
+    content = yamlfile.read(folder / SPEC)
+    if content["task"] == {"arrays": {"file": ARRAYS}}:
+        content["task"] = {"arrays": {"file": str(folder / ARRAYS)}}
+    return content
+
+
 def load(folder: str | Path, *, net: nn.Module | None = None) -> Run:
     """Read a run from its folder.
 
@@ -266,9 +274,7 @@ def load(folder: str | Path, *, net: nn.Module | None = None) -> Run:
         raise SpecError(
             str(folder), "no posterior", "the folder of a finished run; this one was stopped before its end"
         )
-    content = yamlfile.read(folder / SPEC)
-    if content["task"] == {"arrays": {"file": ARRAYS}}:
-        content["task"] = {"arrays": {"file": str(folder / ARRAYS)}}
+    content = content_of(folder)
     if "module" in content["model"]:
         if net is None:
             raise SpecError("net", None, f"a net of the class {content['model']['module']}, as the run had")

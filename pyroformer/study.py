@@ -20,12 +20,14 @@ from .choices import SpecError
 from .inference.driver import check_observations
 from .inference.files import write_text
 from .priors.globs import near_misses
+from .reference import Chosen, check, choose, measured, with_floor
 from .results import Comparison, Result
 from .run import SPEC, alone_in, check_folder, environment, finished
 from .spec import KEYS as SPEC_KEYS
 from .spec import Spec
+from .tasks import TaskData
 
-KEYS = ("title", "description", "seeds", "base", "methods")
+KEYS = ("title", "description", "seeds", "base", "methods", "reference")
 WATCH = "end with the parent"
 REPORT, TABLE, VALUES, TRACEBACK = "report.html", "table.csv", "values.csv", "traceback.txt"
 NETS = "nets"
@@ -41,6 +43,8 @@ class Study:
         base: The parts that all methods share.
         seeds: How many seeds each method is run with: 0, 1, ...
         description: Why, in a few sentences.
+        reference: What the predictions are measured against besides the labels: one of the methods, seed by seed, or
+            the folder of a finished run on the same examples; default none.
     """
 
     title: str
@@ -48,6 +52,7 @@ class Study:
     base: Mapping[str, Any]
     seeds: int = 1
     description: str = ""
+    reference: str | None = None
 
     def spec(self, method: str, seed: int) -> Spec:
         """The spec of one cell.
@@ -87,13 +92,16 @@ def study_text(*names: str) -> str:
     return known[names[0]].read_text(encoding="utf-8")
 
 
-def read_study(name: str, seeds: int | None = None, assignments: tuple[str, ...] = ()) -> Study:
+def read_study(
+    name: str, seeds: int | None = None, assignments: tuple[str, ...] = (), reference: str | None = None
+) -> Study:
     """A study that comes with the package, or that a YAML file holds.
 
     Args:
         name: Its name, or the path of a file.
         seeds: In the place of the study's own.
         assignments: ``path=value``, made in the base and, where a method has the same key, in the method.
+        reference: In the place of the study's own.
 
     Raises:
         SpecError: There is no such study, or it is not acceptable.
@@ -121,13 +129,17 @@ def read_study(name: str, seeds: int | None = None, assignments: tuple[str, ...]
     count = content.get("seeds", 1) if seeds is None else seeds
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise SpecError("seeds", count, "a whole number of at least 1")
+    reference = content.get("reference") if reference is None else reference
+    if reference is not None:
+        choose(reference, methods)
     for assignment in assignments:
         key = yamlfile.split_path(assignment.partition("=")[0].strip() or "?")[0]
         if key not in SPEC_KEYS or key == "seed":
             raise SpecError("--set", assignment, f"path=value with a path below {', '.join(SPEC_KEYS[:-1])}")
         base = yamlfile.assign(base, assignment)
         methods = {m: yamlfile.assign(dict(p), assignment) if key in p else p for m, p in methods.items()}
-    return Study(str(content.get("title", Path(name).stem)), methods, base, count, str(content.get("description", "")))
+    title, description = str(content.get("title", Path(name).stem)), str(content.get("description", ""))
+    return Study(title, methods, base, count, description, reference)
 
 
 def folder_of(out: Path, method: str, seed: int) -> Path:
@@ -192,6 +204,7 @@ def compare(
     seeds: int | None = None,
     jobs: int | None = None,
     progress: bool = False,
+    reference: str | Path | None = None,
 ) -> Comparison:
     """Run every cell of a study, and write its table and report.
 
@@ -202,6 +215,7 @@ def compare(
         seeds: In the place of the study's own number.
         jobs: Processes, each with one thread, default one a processor. With 1 the cells run in this process.
         progress: Show a progress bar, default False.
+        reference: A method, or the folder of a finished run, in the place of the study's own reference.
 
     Returns:
         What was found.
@@ -210,9 +224,10 @@ def compare(
         SpecError: The study or one of its specs is not acceptable; nothing has been run then.
     """
     study = read_study(study, seeds) if isinstance(study, str) else study
-    out = Path(out)
+    out, named = Path(out), study.reference if reference is None else str(reference)
+    chosen = None if named is None else choose(named, study.methods)
     specs = {(method, seed): study.spec(method, seed) for method, seed in study.cells()}
-    _check(study, specs, out)
+    _check(study, specs, out, chosen)
     with alone_in(out):
         waiting = [cell for cell, spec in specs.items() if not finished(folder_of(out, *cell), spec)]
         failures = _run(waiting, specs, out, jobs or os.cpu_count() or 1, len(specs), progress)
@@ -223,25 +238,32 @@ def compare(
         ]
         unfinished = [(method, seed, why) for (method, seed), why in failures.items()]
         comparison = Comparison(study.title, study.description, results, unfinished)
+        if chosen is not None:
+            comparison = measured(comparison, chosen)
+            own = [folder_of(out, r.method, r.seed) for r in comparison.of(chosen.name)]
+            comparison = with_floor(comparison, chosen, chosen.folder or next(iter(own), None))
         write(comparison, out)
     return comparison
 
 
-def _check(study: Study, specs: Mapping[tuple[str, int], Spec], out: Path) -> None:
+def _check(study: Study, specs: Mapping[tuple[str, int], Spec], out: Path, chosen: Chosen | None) -> None:
     """Refuse what could not run, before anything runs: one cell a method stands for its seeds."""
     folders: dict[Path, str] = {}
+    tasks: dict[str, TaskData] = {}
     for method in study.methods:
         other = folders.setdefault(folder_of(out, method, 0), method)
         if other != method:
             raise SpecError(f"methods.{method}", method, f"a name that differs from {other!r} in letters or digits")
         spec = specs[method, 0]
-        data = spec.task.load()
+        data = tasks[method] = spec.task.load()
         try:
             model = spec.build_model(data)
             spec.build_guide(model, data)
         except SpecError as error:
             raise SpecError(f"methods.{method}.{error.path}", error.value, error.accepted) from None
         check_observations(model, data.data)
+    if chosen is not None:
+        check(chosen, tasks)
     for cell, spec in specs.items():
         check_folder(folder_of(out, *cell), spec)
 

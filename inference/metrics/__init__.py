@@ -2,6 +2,7 @@
 
 ``N`` examples, ``C`` classes, ``S`` samples, ``D`` outputs; ``[]`` is one number. Results are float64, logs natural."""
 
+from .agreement import agreement, normal_wasserstein, total_variation
 from .calibration import (
     Reliability,
     adaptive_calibration_error,
@@ -20,6 +21,7 @@ __all__ = [
     "Reliability",
     "accuracy",
     "adaptive_calibration_error",
+    "agreement",
     "aupr",
     "aurc",
     "auroc",
@@ -34,8 +36,10 @@ __all__ = [
     "mixture_quantile",
     "mutual_information",
     "negative_log_likelihood",
+    "normal_wasserstein",
     "predictive_entropy",
     "reliability",
     "risk_coverage",
     "rmse",
+    "total_variation",
 ]

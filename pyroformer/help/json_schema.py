@@ -131,6 +131,7 @@ def _study(found: _Definitions) -> Schema:
     part = {"$ref": "#/$defs/parts"}
     types_of: dict[str, Schema] = {
         "seeds": {"type": "integer", "minimum": 1, "default": 1},
+        "reference": {"type": ["string", "null"], "minLength": 1, "default": None},
         "base": part,
         "methods": {"type": "object", "minProperties": 1, "additionalProperties": part},
     }

@@ -21,7 +21,7 @@ class Column:
     """One metric on one set.
 
     Args:
-        group: The set, or ``fit``.
+        group: The set, ``reference`` or ``fit``.
         metric: Its key in the metrics of the set.
         label: Its heading.
         ideal: Infinity where higher is better, minus infinity where lower is, else the value to be closest to.
@@ -71,22 +71,34 @@ DETAILS: dict[str, tuple[str, float, float]] = {
 }
 """The same for the second table."""
 
+DISTANCES: dict[str, tuple[str, float, float]] = {
+    "agreement": ("agree %", HIGHER, 100.0),
+    "total_variation": ("TV %", LOWER, 100.0),
+    "wasserstein": ("W2", LOWER, 1.0),
+}
+"""The same for what is measured against a reference posterior on the test set."""
+
+REFERENCE = "reference"
 TEST, HIDDEN, TEST_ONLY = "test", ("validation", "fit"), ("brier",)
 
 
 def columns(comparison: Comparison) -> list[Column]:
-    """What a table of this comparison shows: test set, shifted sets, out-of-distribution sets, time of the fit.
+    """What a table of this comparison shows: test set, shifted and foreign sets, a reference, time of the fit.
 
     Metrics decide, not names of tasks: a set has the columns of the metrics that any method measured on it.
     """
     seconds = Column("fit", "seconds", "seconds", LOWER)
     timed = any(value(result, seconds) is not None for result in comparison.results)
-    return [*_measured(comparison, MEASURES), *([seconds] if timed else [])]
+    against = [Column(REFERENCE, metric, *look) for metric, look in DISTANCES.items()]
+    against = [column for column in against if any(value(result, column) is not None for result in comparison.results)]
+    return [*_measured(comparison, MEASURES), *against, *([seconds] if timed else [])]
 
 
 def details(comparison: Comparison) -> list[Column]:
-    """What a second table shows: other views of calibration and detection, and what calibration changed."""
-    return _measured(comparison, DETAILS)
+    """What a second table shows: other views of calibration and detection, what calibration changed, and k-hat."""
+    tail = Column("fit", "k_hat", "k-hat", LOWER)
+    weighted = any(value(result, tail) is not None for result in comparison.results)
+    return [*_measured(comparison, DETAILS), *([tail] if weighted else [])]
 
 
 def _measured(comparison: Comparison, measures: Mapping[str, tuple[str, float, float]]) -> list[Column]:
@@ -147,6 +159,12 @@ def cells(comparison: Comparison, column: Column) -> dict[str, Cell]:
             mean, standard_error = (float(x) for x in mean_and_standard_error(numbers))
             found[method] = Cell(mean, standard_error, len(numbers), len(values) - len(numbers))
     return found
+
+
+def blank(comparison: Comparison, column: Column, method: str) -> str:
+    """What stands where a method has no number: the reference has no distance from itself."""
+    own = column.group == REFERENCE and comparison.reference is not None and comparison.reference.name == method
+    return "reference" if own else ""
 
 
 def best(column: Column, found: Mapping[str, Cell]) -> list[str]:

@@ -15,7 +15,7 @@ from .. import yamlfile
 from ..inference.files import write_text
 from ..results import Comparison
 from . import figures, svg
-from .columns import NEAR, Column, best, cells, columns, details, texts
+from .columns import NEAR, REFERENCE, Column, best, blank, cells, columns, details, texts
 from .fits import how_it_went, learned
 from .plots import method_styles
 from .reading import reading
@@ -27,7 +27,7 @@ TEMPLATE = "report.html.j2"
 class Entry:
     """A cell of the page's table: texts, the number to sort by, and whether it is marked."""
 
-    mean: str = "–"
+    mean: str
     error: str = ""
     order: float | None = None
     marked: bool = False
@@ -56,6 +56,11 @@ def render(comparison: Comparison, environment: Mapping[str, Any] | None = None)
     styles = method_styles(comparison.methods)
     headings, went = how_it_went(comparison)
     shown, more = columns(comparison), details(comparison)
+    parts = {
+        "numbers": [column for column in shown if column.group != REFERENCE],
+        "reference": [column for column in shown if column.group == REFERENCE],
+        "details": more,
+    }
     validated, validation = figures.validation_figure(comparison, styles)
     return template.render(
         comparison=comparison,
@@ -63,7 +68,7 @@ def render(comparison: Comparison, environment: Mapping[str, Any] | None = None)
         reading=reading(comparison),
         near=f"{NEAR:g}",
         seeds=seeds(comparison),
-        tables={"numbers": table(comparison, shown), "details": table(comparison, more)},
+        tables={name: table(comparison, part) for name, part in parts.items()},
         columns=[*shown, *more],
         incomplete=any(cell.missing for column in (*shown, *more) for cell in cells(comparison, column).values()),
         swatches={method: svg.swatch(style) for method, style in styles.items()},
@@ -116,7 +121,9 @@ def rows(comparison: Comparison, shown: list[Column]) -> list[tuple[str, list[En
         for method, line in lines.items():
             cell = found.get(method)
             line.append(
-                Entry() if cell is None else Entry(*shown_as[method], cell.mean, method in marked, cell.missing)
+                Entry(blank(comparison, column, method) or "–")
+                if cell is None
+                else Entry(*shown_as[method], cell.mean, method in marked, cell.missing)
             )
     return list(lines.items())
 

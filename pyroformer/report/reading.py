@@ -6,9 +6,17 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from ..results import Comparison
-from .columns import NEAR, TEST, Cell, Column, best, cells, columns, texts
+from .columns import NEAR, REFERENCE, TEST, Cell, Column, best, cells, columns, texts
 
-UNITS = {"accuracy": " %", "ece": " %", "coverage_90": " %", "nll": " nats"}
+UNITS = {
+    "accuracy": " %",
+    "ece": " %",
+    "coverage_90": " %",
+    "nll": " nats",
+    "agreement": " %",
+    "total_variation": " %",
+    "wasserstein": " sds",
+}
 
 
 class Found:
@@ -68,6 +76,7 @@ def reading(comparison: Comparison) -> list[str]:
     return [
         *sentences,
         *_test(found),
+        *_reference(comparison, found),
         *_calibrated(comparison),
         *_mixtures(comparison),
         *_elsewhere(comparison, found),
@@ -142,6 +151,35 @@ def _calibrated(comparison: Comparison) -> Iterator[str]:
         ]
         if parts:
             yield f"Calibration after the fit took the test {' and its '.join(parts)} for “{method}”."
+
+
+def _reference(comparison: Comparison, found: Mapping[tuple[str, str], Found]) -> Iterator[str]:
+    """Who predicts most nearly as the reference does, how far the next is, and below which distance all is noise."""
+    reference = comparison.reference
+    measures = (("total_variation", "total variation"), ("wasserstein", "Wasserstein distance"))
+    told = [(found[REFERENCE, metric], by) for metric, by in measures if (REFERENCE, metric) in found]
+    if reference is None or not told:
+        return
+    column, by = told[0]
+    text = f"Closest to the reference, “{reference.name}”, by {by}: {column.leader}"
+    others = {m: cell for m, cell in column.cells.items() if m not in column.best and not cell.missing}
+    if others:
+        second = min(others, key=lambda method: others[method].mean)
+        first = column.cells[column.best[0]]
+        error = math.hypot(others[second].standard_error, first.standard_error)
+        apart = (others[second].mean - first.mean) / error if error > 0 else math.nan
+        differs = "" if math.isnan(apart) else f", differs from it by {apart:.1f} combined standard errors"
+        text += f"; the next, {column.named([second])}{differs}" if differs else f"; then {column.named([second])}"
+    yield f"{text}."
+    if (REFERENCE, "agreement") in found:
+        yield f"Highest agreement with it on the most probable class: {found[REFERENCE, 'agreement'].leader}."
+    if column.column.metric in reference.floor:
+        floor = column.column.factor * reference.floor[column.column.metric]
+        two = f"{reference.between} are {floor:.3g}{column.unit} apart"
+        yield f"By {by} {two}: a distance of that size is noise."
+    for part in dict.fromkeys(reference.other.values()):
+        methods = listed(method for method, its in reference.other.items() if its == part)
+        yield f"The {part} of {methods} is not that of the reference, so not all of the distance is approximation."
 
 
 def _mixtures(comparison: Comparison) -> Iterator[str]:

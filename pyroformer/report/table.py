@@ -17,8 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..inference.files import write_text
-from ..results import Comparison
-from .columns import Column, best, cells, columns, details, is_number, texts
+from ..results import Comparison, Reference
+from .columns import REFERENCE, Column, best, blank, cells, columns, details, is_number, texts
 
 GAP, CLOSE = 3, 1  # characters between columns of numbers, and where there is little room
 
@@ -46,9 +46,11 @@ class Block:
                 number = (between.join(filter(None, (mean, error))), "bold" if method in marked else "")
                 sign = star if method in marked else dagger if found[method].missing else " "
                 entries[method] = Text.assemble(number, sign)
+            for method in self.methods:
+                entries.setdefault(method, Text(f"{blank(comparison, column, method) or '-'} "))
             width = max([cell_len(column.label) + 1, *(entry.cell_len for entry in entries.values())])
             self.headings.append(_right(Text(column.label + " "), width))
-            self.lines.append({m: _right(entries.get(m, Text("- ")), width) for m in self.methods})
+            self.lines.append({method: _right(entries[method], width) for method in self.methods})
         self.width = max(sum(h.cell_len for h in self.headings) + gap * (len(shown) - 1), cell_len(self.group))
 
     def heading(self, rule: str) -> Text:
@@ -127,6 +129,8 @@ class ComparisonTable:
             found.append(f"{mark}: the best mean of a column{near}")
         if any(column.metric.startswith("auroc") for column in self.columns):
             found.append("AUROC against the test set, by entropy (H) and by mutual information (MI)")
+        if comparison.reference is not None and any(column.group == REFERENCE for column in self.columns):
+            found += _reference_notes(comparison.reference, [c.metric for c in self.columns if c.group == REFERENCE])
         if any(cell.missing for cell in every):
             found.append(f"{dagger}: some seeds gave no finite number; the mean is of the others and is not marked")
         if not comparison.results:
@@ -138,6 +142,16 @@ class ComparisonTable:
             yield Text("not finished:")
         for method, seed, reason in comparison.failures:
             yield Text(f"  {method}, seed {seed}: {reason}")
+
+
+def _reference_notes(reference: Reference, shown: list[str]) -> Iterator[str]:
+    said = {
+        "agreement": "agree: same most probable class",
+        "total_variation": "TV: total variation",
+        "wasserstein": "W2: Wasserstein distance of normals with the same mean and sd, in sds of the reference",
+    }
+    each = ", seed by seed" if reference.is_method else ""
+    yield f"reference: test predictions against those of {reference.name}{each}; {', '.join(said[m] for m in shown)}"
 
 
 def _width(row: list[Block]) -> int:

@@ -166,8 +166,10 @@ def test_a_mistake_in_one_method_is_refused_before_anything_runs(pyroformer, wri
     [
         (
             {"titel": "x"},
-            "titel: got x; accepted: the keys title, description, seeds, base, methods; did you mean title",
+            "titel: got x; accepted: the keys title, description, seeds, base, methods, reference; did you mean title",
         ),
+        ({"reference": "MLL"}, "reference: got MLL; accepted: a method among ML, mean field, N(0, 1), or "),
+        ({"reference": 3}, "reference: got 3; accepted: a method among "),
         ({"seeds": 0}, "seeds: got 0; accepted: a whole number of at least 1"),
         ({"seeds": "two"}, "seeds: got two"),
         ({"methods": {}}, "methods: got {}"),

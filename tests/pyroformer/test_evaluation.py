@@ -11,11 +11,12 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from pyroformer import Spec, fit, load
+from pyroformer import Spec, evaluation, fit, load
 from pyroformer.choices import SpecError
 from pyroformer.cli import metrics_table
-from pyroformer.evaluation import class_metrics, evaluate
-from pyroformer.inference import ClassPrediction, metrics
+from pyroformer.evaluation import class_metrics, evaluate, k_hat
+from pyroformer.inference import ClassPrediction, metrics, psis
+from pyroformer.priors import SettingError
 from pyroformer.tasks import Task
 
 NET = {"transformer": {"width": 8, "heads": 2, "depth": 1}}
@@ -222,3 +223,31 @@ def test_a_calibration_that_cannot_be_fitted_is_refused_before_any_work(toy, dig
     spec = Spec(task=task, model=digits["model"], driver=digits["driver"], calibration="temperature_scaling")
     with pytest.raises(SpecError, match="accepted: none: the task has no validation examples to fit it on"):
         fit(spec)
+
+
+def test_a_posterior_with_a_density_has_a_k_hat(reals, toy, monkeypatch):
+    data = reals.spec.task.load()
+    fitted = reals.metrics["fit"]
+    found = psis(reals.posterior, data.data, 200, seed=reals.spec.seed)
+    assert (found.kl_weight, len(data.data)) == (0.1, 60)
+    assert fitted["k_hat"] == found.k_hat and fitted["k_hat_threshold"] == 1 - 1 / math.log10(200)
+    assert fitted["k_hat"] != psis(reals.posterior, data.data, 200, seed=1).k_hat  # planted: other draws
+    monkeypatch.setattr(evaluation, "MOST_PASSES", 100 * 60 + 59)
+    assert k_hat(reals.posterior, data)["k_hat_threshold"] == 0.5  # of 100 draws
+    monkeypatch.setattr(evaluation, "MOST_PASSES", 50 * 60 - 1)
+    assert k_hat(reals.posterior, data) == {}
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"driver": {"ml": {"epochs": 1}}},
+        {"driver": {"deep_ensemble": {"size": 2, "member": {"svi": {"epochs": 1}}}}},
+        {"prior": {"*.rows": "flat_rows", "*": "normal"}},
+    ],
+)
+def test_others_have_none_and_say_why(toy, parts):
+    run = fit(Spec(**{**toy, **parts}))
+    assert "k_hat" not in run.metrics["fit"]
+    with pytest.raises(SettingError, match="expected a posterior with a density, such as a mean-field guide; "):
+        psis(run.posterior, run.spec.task.load().data)

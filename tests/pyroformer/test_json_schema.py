@@ -181,6 +181,10 @@ def test_maps_from_globs(spec_schema, prior, valid):
     [
         ({"methods": {"a": {"driver": "ml"}}}, True),
         ({"methods": {"a": None, "b": {}}, "base": None, "seeds": 2, "title": "t", "description": "d"}, True),
+        ({"methods": {"a": {"driver": "ml"}}, "reference": "a"}, True),
+        ({"methods": {"a": {"driver": "ml"}}, "reference": None}, True),
+        ({"methods": {"a": {"driver": "ml"}}, "reference": 3}, False),
+        ({"methods": {"a": {"driver": "ml"}}, "reference": ["a"]}, False),
         ({"base": {"task": "digits"}}, False),
         ({"methods": {}}, False),
         ({"methods": {"a": {"seed": 1}}}, False),

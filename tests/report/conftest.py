@@ -152,7 +152,8 @@ def fit_info(method, seed):
     if "rows" in method:
         heads = [[28.1 + seed, 30.4, 45.0, 12.9], [60.0 + seed, 81.2, 33.3, 31.0]]
         guide = {"dirichlet_rows": {"sharpness": {f"blocks.{i}.attention.rows": h for i, h in enumerate(heads)}}}
-    return {**info, "temperature": 1.0, "kl_weight": 1.0, "guide": guide}
+    tail = {"k_hat": 12.5 + seed, "k_hat_threshold": 0.5} if "mean field" in method else {}
+    return {**info, "temperature": 1.0, "kl_weight": 1.0, "guide": guide, **tail}
 
 
 def real_result(method, seed, spread):

@@ -15,7 +15,7 @@ from pyroformer.report import cells, columns, rich_table, write_csv, write_html,
 from pyroformer.report.columns import details, texts
 from pyroformer.report.fits import how_it_went, learned
 from pyroformer.report.html import render
-from pyroformer.results import Comparison, Result
+from pyroformer.results import Comparison, Reference, Result
 
 VOID = {"meta", "link", "br", "img", "path", "use", "line", "rect"}
 NASTY = "<script>alert(1)</script>"
@@ -233,3 +233,15 @@ def test_nothing_odd_breaks_a_report(kind, class_result, real_result, tmp_path):
         file = io.StringIO()
         Console(file=file, width=width).print(rich_table(comparison))
         assert "failed" in file.getvalue() and "…" not in file.getvalue()
+
+
+def test_the_reference_has_a_table_of_its_own(numbers):
+    found = numbers({"a": [0.25, 0.25], "b": [0.75, 0.75]}, group="reference", metric="total_variation")
+    exact = Result("exact", 0, {}, {"test": {"nll": 0.5}}, [], {})
+    found = replace(found, results=[*found.results, exact], reference=Reference("exact", True))
+    page = render(found)
+    text = Page(page).text
+    assert "Against the reference" in text and "those of “exact”, seed by seed." in text
+    assert "Total variation: half the summed distance" in text
+    assert page.count('<span class="error">reference</span>') == 1
+    assert "Against the reference" not in Page(render(numbers({"a": [0.25]}))).text  # planted: without one

@@ -1,9 +1,10 @@
 """The sentences say what the numbers say, and no more."""
 
 import math
+from dataclasses import replace
 
 from pyroformer.report import reading
-from pyroformer.results import Comparison, Result
+from pyroformer.results import Comparison, Reference, Result
 
 NOISE = (-0.01, 0.0, 0.01)  # a standard error of 0.0058
 
@@ -121,3 +122,37 @@ def test_members_are_compared_with_their_mixture_before_its_calibration():
 
     assert "each of its members alone in 1 of 1 runs" in mixed(nll=0.5)
     assert "each of its members alone in 0 of 1 runs" in mixed(nll=0.5, nll_uncalibrated=0.65)
+
+
+def against(reference=None, **values):
+    """Methods with a total variation, with the noise of three seeds."""
+    found = compared(**{m: {"test": {"nll": 0.5}, "reference": {"total_variation": v}} for m, v in values.items()})
+    return replace(found, reference=reference or Reference("exact", False))
+
+
+def test_the_closest_to_the_reference_is_named_with_the_distance_to_the_next():
+    _, text = reading(against(a=0.3, b=0.1, c=0.2))
+    closest, following = "“b” with 10.0 ± 0.6 %", "“c” (20.0 ± 0.6 %)"
+    # 0.1 / sqrt(2 * 0.0058 ** 2) = 12.2
+    said = f"{closest}; the next, {following}, differs from it by 12.2 combined standard errors."
+    assert text == f"Closest to the reference, “exact”, by total variation: {said}"
+    _, text = reading(against(a=0.11, b=0.1))
+    assert text.endswith("“b” with 10.0 ± 0.6 % (within noise of it: “a”).")
+    assert "standard errors" in reading(against(a=0.13, b=0.1))[1]  # planted: further than noise
+
+
+def test_a_floor_and_other_priors_are_told():
+    reference = Reference(
+        "exact", False, {"a": "prior", "b": "prior"}, {"total_variation": 0.05}, "two seeds of the reference"
+    )
+    _, _, floor, prior = reading(against(reference, a=0.3, b=0.1))
+    assert floor == "By total variation two seeds of the reference are 5 % apart: a distance of that size is noise."
+    assert prior == "The prior of “a”, “b” is not that of the reference, so not all of the distance is approximation."
+
+
+def test_one_seed_has_no_standard_errors_from_the_reference(numbers):
+    found = numbers({"a": [0.3], "b": [0.1]}, group="reference", metric="wasserstein")
+    _, text = reading(replace(found, reference=Reference("exact", False)))
+    assert (
+        text == "Closest to the reference, “exact”, by Wasserstein distance: “b” with 0.100 sds; then “a” (0.300 sds)."
+    )

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from pyroformer.report import best, cells, columns, rich_table, write_csv, write_long_csv
-from pyroformer.report.columns import NEAR, texts
+from pyroformer.report.columns import NEAR, details, texts
 from pyroformer.results import Comparison, Result
 
 
@@ -46,6 +46,14 @@ def test_columns_of_classification(classification):
         ("photographs", "auroc_mutual_information"),
         ("fit", "seconds"),
     ]
+
+
+def test_the_second_table_has_the_shape_of_weights(classification, regression):
+    *_, last = details(classification)
+    assert (last.group, last.metric, last.label) == ("fit", "k_hat", "k-hat")
+    found = cells(classification, last)
+    assert list(found) == ["mean field, N(0, 1)"] and found["mean field, N(0, 1)"].mean == 13.5
+    assert details(regression) == []
 
 
 def test_columns_of_regression(regression):

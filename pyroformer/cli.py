@@ -22,7 +22,8 @@ app = typer.Typer(
 )
 
 Assignments = Annotated[
-    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a setting: prior.normal.scale=0.5")
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change a setting: prior.normal.scale=0.5, or prior=@file.yaml"),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 

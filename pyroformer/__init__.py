@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import guides, help, inference, models, priors, report, tasks
+    from . import beliefs, guides, help, inference, models, priors, report, tasks
+    from .beliefs import PriorPredictive, prior_predictive
     from .help import About, Explanation, explain, schema, show
     from .run import Run, fit, load
     from .spec import Spec
@@ -16,9 +17,11 @@ __version__ = "0.1.0"
 __all__ = [
     "About",
     "Explanation",
+    "PriorPredictive",
     "Run",
     "Spec",
     "Task",
+    "beliefs",
     "compare",
     "explain",
     "fit",
@@ -27,6 +30,7 @@ __all__ = [
     "inference",
     "load",
     "models",
+    "prior_predictive",
     "priors",
     "report",
     "schema",
@@ -36,6 +40,7 @@ __all__ = [
 
 _HOME = {"Run": "run", "Spec": "spec", "Task": "tasks", "compare": "study", "fit": "run", "load": "run"}
 _HOME |= dict.fromkeys(("About", "Explanation", "explain", "schema", "show"), "help")
+_HOME |= dict.fromkeys(("PriorPredictive", "prior_predictive"), "beliefs")
 
 # Git without symlinks checks a link out as a small text file; the rooms are then found beside this folder.
 _here = Path(__file__).resolve().parent

@@ -114,6 +114,29 @@ def explain(
 
 
 @app.command()
+def prior(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file, as for run.")],
+    assignments: Assignments = None,
+    samples: Annotated[int, typer.Option(min=2, help="Functions to draw from the prior.")] = 200,
+    inputs: Annotated[int, typer.Option(min=2, help="Inputs to look at them on, at most.")] = 100,
+    out: Annotated[Path | None, typer.Option(help="Folder for prior.json and prior.html, default none.")] = None,
+) -> None:
+    """Tell what the prior of a specification believes, before any training."""
+    from .beliefs import prior_predictive
+    from .beliefs.page import PAGE, check_beliefs_folder, write_beliefs
+    from .help.terminal import tell
+    from .spec import Spec
+
+    if out is not None:
+        check_beliefs_folder(out)
+    found = prior_predictive(Spec.from_file(spec, assignments or ()), num_samples=samples, num_inputs=inputs)
+    tell(found)
+    if out is not None:
+        write_beliefs(found, out)
+        print(f"\npage: {out / PAGE}")
+
+
+@app.command()
 def show(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="prior, guide, driver, ...; or a name alone.")],
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="A name that pyroformer list shows.")] = None,

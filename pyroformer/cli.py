@@ -137,6 +137,30 @@ def prior(
 
 
 @app.command()
+def weights(
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY", help="A study's name, its YAML file, or that of a specification.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the runs, the tables, the page and prior.yaml.")],
+    seeds: Annotated[int | None, typer.Option(min=2, help="Nets, default the study's, of a SPEC 5.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes, default one a processor.")] = None,
+    change: Annotated[bool, typer.Option("--change", help="Look at weights less their start.")] = False,
+    assignments: Assignments = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train nets without a prior, tell what their weights are like, and make a prior of it."""
+    from .help.terminal import tell
+    from .weight_study import read_weight_study, study_weights
+    from .weight_study.files import PAGE, PRIOR
+
+    wanted = read_weight_study(study, seeds, tuple(assignments or ()))
+    tell(study_weights(wanted, out=out, jobs=jobs, change=change, progress=not quiet))
+    print(f"\npage: {out / PAGE}")
+    if not change:
+        print(f"prior: --set prior=@{out / PRIOR}")
+
+
+@app.command()
 def show(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="prior, guide, driver, ...; or a name alone.")],
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="A name that pyroformer list shows.")] = None,

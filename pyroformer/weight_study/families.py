@@ -14,6 +14,8 @@ from ..priors import Cauchy, GeneralizedNormal, Laplace, Mixture, Normal, Prior,
 
 LEAST = 1e-12
 """The smallest scale that is fitted: weights that never moved have none."""
+MOST_POWER = 8.0
+"""The power of the generalised normal at most: beyond, it is a wall whose gradients no training survives."""
 MOST_DF = 200.0
 """Degrees of freedom at most: beyond, the family is the normal one."""
 
@@ -46,7 +48,7 @@ def student_t(x: Tensor) -> StudentT:
 
 
 def generalized_normal(x: Tensor) -> GeneralizedNormal:
-    r"""The generalised normal distribution, by its power (0.2 to 20): :math:`s^\beta = \beta\,\overline{|x|^\beta}`."""
+    r"""The generalised normal distribution, by its power (0.2 to 8): :math:`s^\beta = \beta\,\overline{|x|^\beta}`."""
     size = x.abs()
     most = max(float(size.max()), LEAST)
     ratio = size / most
@@ -58,7 +60,9 @@ def generalized_normal(x: Tensor) -> GeneralizedNormal:
         power = math.exp(log_power)
         return math.log(scale(power)) + math.lgamma(1 / power) - math.log(power) + 1 / power
 
-    found = minimize_scalar(loss, bounds=(math.log(0.2), math.log(20.0)), method="bounded", options={"xatol": 1e-4})
+    found = minimize_scalar(
+        loss, bounds=(math.log(0.2), math.log(MOST_POWER)), method="bounded", options={"xatol": 1e-4}
+    )
     power = math.exp(float(found.x))
     return GeneralizedNormal(scale=max(scale(power), LEAST), power=power)
 

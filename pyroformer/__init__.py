@@ -5,20 +5,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import guides, help, inference, models, priors, report, tasks
+    from . import beliefs, guides, help, inference, models, priors, report, tasks, weight_study
+    from .beliefs import PriorPredictive, prior_predictive
     from .help import About, Explanation, explain, schema, show
     from .run import Run, fit, load
     from .spec import Spec
     from .study import compare
     from .tasks import Task
+    from .weight_study import WeightStudy, study_weights
 
 __version__ = "0.1.0"
 __all__ = [
     "About",
     "Explanation",
+    "PriorPredictive",
     "Run",
     "Spec",
     "Task",
+    "WeightStudy",
+    "beliefs",
     "compare",
     "explain",
     "fit",
@@ -27,15 +32,20 @@ __all__ = [
     "inference",
     "load",
     "models",
+    "prior_predictive",
     "priors",
     "report",
     "schema",
     "show",
+    "study_weights",
     "tasks",
+    "weight_study",
 ]
 
 _HOME = {"Run": "run", "Spec": "spec", "Task": "tasks", "compare": "study", "fit": "run", "load": "run"}
 _HOME |= dict.fromkeys(("About", "Explanation", "explain", "schema", "show"), "help")
+_HOME |= dict.fromkeys(("PriorPredictive", "prior_predictive"), "beliefs")
+_HOME |= dict.fromkeys(("WeightStudy", "study_weights"), "weight_study")
 
 # Git without symlinks checks a link out as a small text file; the rooms are then found beside this folder.
 _here = Path(__file__).resolve().parent

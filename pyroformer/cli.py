@@ -22,7 +22,8 @@ app = typer.Typer(
 )
 
 Assignments = Annotated[
-    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a setting: prior.normal.scale=0.5")
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change a setting: prior.normal.scale=0.5, or prior=@file.yaml"),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
@@ -114,6 +115,53 @@ def explain(
     from .spec import Spec
 
     tell(explained(Spec.from_file(spec, assignments or ())))
+
+
+@app.command()
+def prior(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file, as for run.")],
+    assignments: Assignments = None,
+    samples: Annotated[int, typer.Option(min=2, help="Functions to draw from the prior.")] = 200,
+    inputs: Annotated[int, typer.Option(min=2, help="Inputs to look at them on, at most.")] = 100,
+    out: Annotated[Path | None, typer.Option(help="Folder for prior.json and prior.html, default none.")] = None,
+) -> None:
+    """Tell what the prior of a specification believes, before any training."""
+    from .beliefs import prior_predictive
+    from .beliefs.page import PAGE, check_beliefs_folder, write_beliefs
+    from .help.terminal import tell
+    from .spec import Spec
+
+    if out is not None:
+        check_beliefs_folder(out)
+    found = prior_predictive(Spec.from_file(spec, assignments or ()), num_samples=samples, num_inputs=inputs)
+    tell(found)
+    if out is not None:
+        write_beliefs(found, out)
+        print(f"\npage: {out / PAGE}")
+
+
+@app.command()
+def weights(
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY", help="A study's name, its YAML file, or that of a specification.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the runs, the tables, the page and prior.yaml.")],
+    seeds: Annotated[int | None, typer.Option(min=2, help="Nets, default the study's, of a SPEC 5.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes, default one a processor.")] = None,
+    change: Annotated[bool, typer.Option("--change", help="Look at weights less their start.")] = False,
+    assignments: Assignments = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train nets without a prior, tell what their weights are like, and make a prior of it."""
+    from .help.terminal import tell
+    from .weight_study import read_weight_study, study_weights
+    from .weight_study.files import PAGE, PRIOR
+
+    wanted = read_weight_study(study, seeds, tuple(assignments or ()))
+    tell(study_weights(wanted, out=out, jobs=jobs, change=change, progress=not quiet))
+    print(f"\npage: {out / PAGE}")
+    if not change:
+        print(f"prior: --set prior=@{out / PRIOR}")
 
 
 @app.command()

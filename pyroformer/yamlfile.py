@@ -67,18 +67,27 @@ def read(path: str | Path) -> dict[str, Any]:
     Raises:
         SpecError: There is no such file, it is no YAML, or it holds no mapping.
     """
+    content = read_value(path)
+    if not isinstance(content, dict):
+        raise SpecError(str(path), content, "a mapping such as `task: digits`")
+    return content
+
+
+def read_value(path: str | Path) -> Any:
+    """What a YAML file holds: a mapping, a list, a name or a number.
+
+    Raises:
+        SpecError: There is no such file, or it is no YAML.
+    """
     path = Path(path)
     try:
-        content = parse(path.read_text(encoding="utf-8"))
+        return parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SpecError(str(path), "no such file", "the path of a YAML file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(str(path), str(error), "a readable YAML file") from None
     except yaml.YAMLError as error:
         raise SpecError(str(path), _where(error), "valid YAML") from None
-    if not isinstance(content, dict):
-        raise SpecError(str(path), content, "a mapping such as `task: digits`")
-    return content
 
 
 def dump(content: Any) -> str:
@@ -104,24 +113,37 @@ def split_path(path: str) -> list[str]:
 
 
 def assign(content: dict[str, Any], assignment: str) -> dict[str, Any]:
-    """Plain data with one assignment ``path=value`` made, its value read as YAML.
+    """Plain data with one assignment ``path=value`` made, its value read as YAML, or from a YAML file: ``path=@file``.
 
     Along the path, choices and settings alternate; a number is a place in a list of choices, from 0. Naming another
     choice replaces the old one whole; a new glob is put in front of the others, and a single choice before it (given or
     by default) becomes ``"*"``.
 
     Raises:
-        SpecError: The assignment cannot be read.
+        SpecError: The assignment, or the file that it names, cannot be read.
     """
     path, equals, text = assignment.partition("=")
     if not equals or not path.strip():
         raise SpecError("--set", assignment, "path=value, such as prior.normal.scale=0.5")
-    try:
-        value = parse(text)
-    except yaml.YAMLError:
-        raise SpecError("--set", assignment, "a value that is valid YAML") from None
+    value = _value(assignment, text)
     parts = split_path(path.strip())
     return {**content, parts[0]: _choice_with(content.get(parts[0], DEFAULTS.get(parts[0])), parts[1:], value)}
+
+
+def _value(assignment: str, text: str) -> Any:
+    """The value of an assignment; no plain text of YAML starts with ``@``, which so is free to name a file."""
+    named = text.strip()
+    if named.startswith("@"):
+        if not named[1:].strip():
+            raise SpecError("--set", assignment, "the path of a YAML file behind @, such as prior=@prior.yaml")
+        value = read_value(named[1:].strip())
+        if value is None:
+            raise SpecError("--set", assignment, "a file that holds a value; this one is empty")
+        return value
+    try:
+        return parse(text)
+    except yaml.YAMLError:
+        raise SpecError("--set", assignment, "a value that is valid YAML") from None
 
 
 def _choice_with(choice: Any, parts: list[str], value: Any) -> Any:

@@ -32,7 +32,8 @@ def test_list_of_one_kind(pyroformer, kind):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["run"], ["compare"], ["explain"], ["show"], ["schema"], ["predict"], ["list"]]
+    "command",
+    [[], ["run"], ["compare"], ["explain"], ["prior"], ["weights"], ["show"], ["schema"], ["predict"], ["list"]],
 )
 def test_help_fits_a_narrow_terminal(pyroformer, command):
     ended = pyroformer(*command, "--help")

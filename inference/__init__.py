@@ -10,9 +10,9 @@ from .driver import Driver
 from .errors import InferenceError
 from .files import WriteError
 from .guide_posterior import GuidePosterior
+from .importance import Importance, psis
 from .ivon import IVON
 from .laplace import Laplace, LaplacePosterior
-from .importance import Importance, psis
 from .library import Library
 from .low_rank_posterior import LowRankPosterior
 from .minibatched import Minibatched
@@ -49,8 +49,8 @@ __all__ = [
     "DrawsPosterior",
     "Driver",
     "GuidePosterior",
-    "ImportanceWeighted",
     "Importance",
+    "ImportanceWeighted",
     "InferenceError",
     "Laplace",
     "LaplacePosterior",

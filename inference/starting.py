@@ -29,15 +29,15 @@ def trained(
             again.
 
     Returns:
-        The model, whose ``initial_values()`` are the estimate and whose learned parameters are the trained ones, and
-        the ``info`` of the estimate.
+        The model, whose ``initial_values()`` are the estimate, whose learned parameters are the trained ones, and whose
+        priors around a net's own weights (`Pretrained`) are around these; and the ``info`` of the estimate.
     """
     with monitor.labelled(stage="start"):
         found = start.run(model, None, data, seed, monitor)
-    values = {name: value[0] for name, value in found.draw(1).items()}
-    if values:
-        found.model.set_initial_values(values)
-    return found.model, dict(found.info)
+    draws = found.draw(1)
+    found.model.set_initial_values({name: value[0] for name, value in draws.items()})
+    weights = {name: value[0] for name, value in found.model.weights(draws).items()}
+    return found.model.centered_on(weights), dict(found.info)
 
 
 def check_start(driver: Driver) -> None:

@@ -21,7 +21,8 @@ class Pretrained(Prior):
     the site, and the second :math:`\tau` where ``relative`` is given. The centres :math:`w^0` are those of the net from
     which the model was made; they are part of the model's state, so that a posterior that is loaded has them too, stay
     when the net is started afresh (all chains and members have one prior), and move only by
-    `BayesianModel.centered_on`. From a spec, whose net is untrained, they are the net's random start.
+    `BayesianModel.centered_on`. From a spec, whose net is untrained, they are the net's random start, or with a driver
+    that trains the net first (its setting ``start``) the trained net: ``driver: {svi: {start: ml}}``.
 
     Args:
         prior: A prior with a scale, default ``normal``; its centre is replaced.

@@ -9,7 +9,7 @@ from torch import nn
 from pyroformer.guides import MeanField
 from pyroformer.inference import MAP, ML, NUTS, SVI, Data, DeepEnsemble, Library, Monitor, Posterior
 from pyroformer.models import BayesianModel, Gaussian
-from pyroformer.priors import Learned, Normal, SettingError, StudentT, Uniform
+from pyroformer.priors import Learned, Normal, Pretrained, SettingError, StudentT, Uniform
 
 X = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
 DATA = Data(X, X.sum(-1, keepdim=True))
@@ -166,3 +166,16 @@ def test_a_failure_leaves_nothing_behind(tmp_path):
     with pytest.raises(RuntimeError, match="no luck"):
         Library(tmp_path).get({"work": 1}, model(), Monitor(), find)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+def test_priors_around_the_net_are_around_the_trained_one():
+    prior = {"0.*": Normal(), "*": Pretrained(relative=0.5)}
+    trained = SHORT.run(model(prior), None, DATA, 3).draw(1)
+    started = SVI(epochs=1, start=SHORT).run(model(prior), MeanField(), DATA, 3)
+    torch.testing.assert_close(started.model.distributions()["2.weight"].mean, trained["2.weight"][0])
+    assert not torch.allclose(model(prior).distributions()["2.weight"].mean, trained["2.weight"][0])  # its own start
+    cold = SVI(epochs=1).run(model(prior), MeanField(), DATA, 3)
+    torch.testing.assert_close(
+        cold.model.distributions()["2.weight"].mean, dict(model().net.named_parameters())["2.weight"]
+    )
+    torch.testing.assert_close(started.model.distributions()["0.weight"].mean, torch.zeros(3, 2))

@@ -4,7 +4,6 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import SVI
 
 from pyroformer.guides import Flow, FullRank, Guide
 from pyroformer.guides.flow import _orders
@@ -70,11 +69,14 @@ def banana(x):
 def fitted(family):
     torch.manual_seed(0)
     guide = Guide(banana, family, (X,), init={"a": torch.tensor(0.0), "b": torch.tensor(1.0)})
-    rate = pyro.optim.ExponentialLR({"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.05}, "gamma": 0.985})
-    svi = SVI(banana, guide, rate, OnePassELBO(num_particles=16))
-    for _ in range(200):
-        svi.step(X)
-        rate.step()
+    optimizer = torch.optim.Adam(guide.parameters(), 0.02)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.99)
+    objective = OnePassELBO(num_particles=64)
+    for _ in range(300):
+        optimizer.zero_grad()
+        objective.loss_and_grads(banana, guide, X)
+        optimizer.step()
+        schedule.step()
     with torch.no_grad():
         draws = guide.draw(5000, X)
         log_p = dist.Normal(0.0, 1.0).log_prob(draws["a"]) + dist.Normal(draws["a"] ** 2, 0.3).log_prob(draws["b"])

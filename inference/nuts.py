@@ -9,6 +9,7 @@ from typing import Any
 
 import pyro
 import torch
+from pyro import poutine
 from pyro.infer import MCMC
 from pyro.infer import NUTS as PyroNUTS
 from pyro.infer.autoguide.initialization import init_to_value
@@ -16,7 +17,7 @@ from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
 from ..models import BayesianModel
-from ..priors.settings import check, check_count
+from ..priors.settings import check, check_count, check_positive
 from .data import Data
 from .draws_posterior import DrawsPosterior
 from .driver import Driver, Families
@@ -29,7 +30,7 @@ from .posterior import Posterior
 class NUTS(Driver):
     r"""Draws from the exact posterior by the no-U-turn sampler with Pyro's kernel, on all data at once.
 
-    .. math:: w_s \sim p(w \mid y) \propto p(y \mid w)\, p(w)
+    .. math:: w_s \sim p(w \mid y)^{1/T} \propto \big(p(y \mid w)\, p(w)\big)^{1/T}
 
     Chains run one after another in this process, each from a net of its own. A run that was stopped goes on after the
     last chain that it finished.
@@ -40,6 +41,7 @@ class NUTS(Driver):
         chains: Default 1.
         target_accept: Acceptance that the step size is adapted to, between 0 and 1, default 0.8.
         max_tree_depth: Default 8: trajectories of at most 255 steps.
+        temperature: :math:`T > 0`, default 1.
         device, dtype: See `Driver`.
 
     Raises:
@@ -54,10 +56,12 @@ class NUTS(Driver):
     chains: int = 1
     target_accept: float = 0.8
     max_tree_depth: int = 8
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count(self, "warmup_steps", "chains", "max_tree_depth")
+        check_positive(self, "temperature")
         check(self, "num_samples", self.num_samples >= 4, "at least 4 draws, which its diagnostics need")
         check(self, "target_accept", 0 < self.target_accept < 1, "a number between 0 and 1")
 
@@ -88,6 +92,7 @@ class NUTS(Driver):
         log_likelihood = self._log_likelihood(model, stacked, data)
         info = {
             "seconds": round(before + time.perf_counter() - started, 2),
+            "temperature": self.temperature,
             "chains": self.chains,
             "divergences": divergences,
             "acceptance": sum(accepted) / len(accepted),
@@ -135,14 +140,14 @@ class NUTS(Driver):
                 {
                     "draw": index + 1,
                     "stage": stage.lower(),
-                    "log_joint": -float(kernel._potential_energy_last),
+                    "log_joint": -self.temperature * float(kernel._potential_energy_last),
                     "step_size": float(kernel.step_size),
                     "acceptance": acceptance,
                 }
             )
 
         kernel = PyroNUTS(
-            model,
+            model if self.temperature == 1 else poutine.scale(model, scale=1 / self.temperature),
             target_accept_prob=self.target_accept,
             max_tree_depth=self.max_tree_depth,
             init_strategy=init_to_value(values=dict(start)),
@@ -171,8 +176,8 @@ class NUTS(Driver):
         chains, draws = next(iter(stacked.values())).shape[:2]
         for index in range(chains * draws):
             one = {name: v[index // draws, index % draws] for name, v in stacked.items()}
-            with torch.no_grad(), pyro.poutine.block(), pyro.poutine.trace() as tracer:
-                pyro.poutine.condition(model, data=one)(data.x, data.y)
+            with torch.no_grad(), poutine.block(), poutine.trace() as tracer:
+                poutine.condition(model, data=one)(data.x, data.y)
             site = tracer.trace.nodes["obs"]
             values.append(site["fn"].log_prob(site["value"]).sum())
         return torch.stack(values).view(chains, draws)

@@ -25,14 +25,14 @@ def trained(
         model: The model; it is copied.
         data: What is learnt from.
         seed: Of the training.
-        monitor: Its records are marked with the stage ``start``; with a `Library` a net that is there is not trained
+        monitor: Its records are marked with the part ``start``; with a `Library` a net that is there is not trained
             again.
 
     Returns:
         The model, whose ``initial_values()`` are the estimate, whose learned parameters are the trained ones, and whose
         priors around a net's own weights (`Pretrained`) are around these; and the ``info`` of the estimate.
     """
-    with monitor.labelled(stage="start"):
+    with monitor.labelled(part="start"):
         found = start.run(model, None, data, seed, monitor)
     draws = found.draw(1)
     found.model.set_initial_values({name: value[0] for name, value in draws.items()})

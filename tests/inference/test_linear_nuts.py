@@ -47,6 +47,14 @@ def test_a_flat_prior_gives_least_squares(line):
     assert errors(draws, line.mean(noise=1.5), line.covariance(prior=None), chains=1)[0] > 5  # planted: shrunk
 
 
+def test_a_temperature_scales_the_covariance(line):
+    driver = NUTS(num_samples=150, warmup_steps=60, dtype="float64", max_tree_depth=5, temperature=0.25)
+    posterior = driver.run(line.model(), None, line.data)
+    mean, covariance = errors(line.flat(posterior.draws), line.mean(), line.covariance() / 4, chains=1)
+    assert mean < 5 and covariance < 5 and posterior.info["temperature"] == 0.25
+    assert errors(line.flat(posterior.draws), line.mean(), line.covariance(), chains=1)[1] > 5  # planted: T = 1
+
+
 def test_diagnostics_are_reported(line, sampled):
     posterior, monitor = sampled
     info = posterior.info

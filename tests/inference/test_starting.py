@@ -44,7 +44,7 @@ def test_learned_parameters_start_there_too():
 def test_records_of_the_start_are_marked():
     monitor = Monitor()
     SVI(epochs=2, start=SHORT).run(model(), MeanField(), DATA, 3, monitor)
-    assert [record.get("stage") for record in monitor.history] == ["start"] * 4 + [None] * 2
+    assert [record.get("part") for record in monitor.history] == ["start"] * 4 + [None] * 2
 
 
 @pytest.mark.parametrize(

@@ -76,10 +76,10 @@ def validation_curves(
 
 
 def run_lines(history: History, key: str) -> list[Line]:
-    """One line a run (a stage, a member, a chain, or all): positions and the finite values of ``key`` at them."""
+    """One line a run (a part, a member, a chain, or all): positions and the finite values of ``key`` at them."""
     runs: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
     for record in history:
-        run = runs.setdefault(tuple(record.get(label) for label in ("stage", "member", "chain")), [])
+        run = runs.setdefault(tuple(record.get(label) for label in ("part", "member", "chain")), [])
         # draws are numbered anew after the warm-up, epochs are not
         place = record.get("epoch", len(run) + 1)
         run.append((place, record[key] if is_number(record.get(key)) else np.nan))

@@ -166,5 +166,6 @@ class Transformer(Backbone):
         weights = mask.to(tokens.dtype)
         if self.pool == "last":
             last = mask.long().cumsum(-1).argmax(-1)
-            weights = F.one_hot(last, mask.shape[-1]).to(tokens.dtype)
+            # F.one_hot looks at values, which torch.vmap over examples does not allow
+            weights = (last.unsqueeze(-1) == torch.arange(mask.shape[-1], device=mask.device)).to(tokens.dtype)
         return (weights / weights.sum(-1, keepdim=True).clamp(min=1)).unsqueeze(-2) @ tokens

@@ -26,7 +26,7 @@ from . import output_hessian
 from .diagonal import DiagonalCurvature
 from .evidence import fitted_precisions, grouped, log_evidence
 from .full import FullCurvature
-from .functions import Functions
+from .functions import MOST_NUMBERS, Functions
 from .kronecker import KroneckerCurvature
 from .posterior import LaplacePosterior
 from .structure import Curvature
@@ -213,32 +213,39 @@ class Laplace(PostHoc):
     def _gather(self, curvature: Curvature, model: BayesianModel, data: Data, monitor: Monitor) -> float:
         """Add all data to the curvature; returns their log-likelihood at the mode."""
         functions, total = curvature.functions, 0.0
-        for where in slices(len(data), BATCH):
+        numbers = functions(functions.mode, data.example()[0])[0].numel()
+        for where in slices(len(data), max(1, min(BATCH, MOST_NUMBERS // numbers**2))):
             x, y = take(data.x, where), data.y[where]
             outputs = functions(functions.mode, x)
             total += float(log_likelihood_of(model, outputs, y))
             if not math.isfinite(total):
                 raise InferenceError(f"the log-likelihood of the trained net is {total}")
-            if self.hessian == "ggn":
-                roots = output_hessian.exact_roots(model.likelihood, outputs, y)
-            else:
-                roots = output_hessian.sampled_roots(model.likelihood, outputs, y, self.fisher_samples)
-            curvature.add(x, roots)
+            curvature.add(x, self._roots(model, outputs, y))
             monitor.step(advance=len(y))
         return total
+
+    def _roots(self, model: BayesianModel, outputs: Tensor, y: Tensor) -> Tensor:
+        """Square roots of the output Hessians, ``[K, B, ...]``."""
+        if self.hessian == "ggn":
+            return output_hessian.exact_roots(model.likelihood, outputs, y)
+        return output_hessian.sampled_roots(model.likelihood, outputs, y, self.fisher_samples)
 
     def _try(self, model: BayesianModel, data: Data) -> None:
         """Take every kind of derivative once before training, to see whether the net has them.
 
         Raises:
-            SettingError: It has not.
+            SettingError: It has not, or its outputs are too many for the exact Hessian.
         """
         x, y = data.example()[0], data.y[:2]
         with torch.no_grad(), eval_mode(model), pyro.validation_enabled(False), torch.random.fork_rng(devices=[]):
             try:
                 functions = Functions(model, chosen(model, self.subset))
                 outputs = functions(functions.mode, x)
-                functions.backward(x, output_hessian.exact_roots(model.likelihood, outputs, y)[:1])
+                numbers = outputs[0].numel()
+                if self.hessian == "ggn" and numbers**2 > MOST_NUMBERS:
+                    expected = f"hessian fisher: that of {numbers} outputs an example is too large to be exact"
+                    raise SettingError("driver", type(self).__name__, expected)
+                functions.backward(x, self._roots(model, outputs, y)[:1])
                 if self.prediction == "linearized":
                     functions.forward({name: value.unsqueeze(0) for name, value in functions.mode.items()}, x)
             except (RuntimeError, NotImplementedError) as error:

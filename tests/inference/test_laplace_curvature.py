@@ -41,6 +41,7 @@ CASES = {
     "classes": lambda: (model(transformer()), X, LABELS),
     "real numbers": lambda: (model(transformer(), Gaussian(scale=0.5)), X, torch.zeros(5, 3).double()),
     "classes of tokens": lambda: (tagger(), WORDS, TAGS),
+    "padded tokens": lambda: (model(transformer(Tokens(4, 3, padding=3), pool="last")), WORDS, LABELS),
     "a net of torch": lambda: (model(nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 3))), X, LABELS),
 }
 

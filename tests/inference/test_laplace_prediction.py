@@ -17,8 +17,8 @@ from pyroformer.inference import (
     Monitor,
     TemperatureScaling,
 )
-from pyroformer.models import BayesianModel, Categorical, Features, Gaussian, Output, Tokens, Transformer
-from pyroformer.priors import Hierarchical, Learned, Normal, StudentT
+from pyroformer.models import BayesianModel, Categorical, Features, Gaussian, Output, Series, Tokens, Transformer
+from pyroformer.priors import Hierarchical, Learned, Normal, SettingError, StudentT
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(24, 2, generator=GENERATOR)
@@ -186,6 +186,28 @@ def test_classes_of_tokens():
     logs = posterior.functions(posterior.functions.mode, words).log_softmax(-1)[seen]
     by_hand = float(logs.gather(-1, tags[seen].unsqueeze(-1)).sum().detach())
     assert posterior.info["log_likelihood"] == pytest.approx(by_hand)
+
+
+def test_inputs_of_several_parts():
+    torch.manual_seed(1)
+    net = Transformer(Series(3, 2), Output(3), width=4, heads=2, depth=1)
+    x, mask = torch.randn(24, 3, 2, generator=torch.Generator().manual_seed(2)), torch.ones(24, 3, dtype=torch.bool)
+    mask[::2, 2] = False
+    for structure in ("kronecker", "full"):
+        posterior = run(BayesianModel(net, Normal()), Data((x, mask), Y), structure=structure)
+        found = posterior.outputs((x, mask), 3)
+        hidden = torch.where(mask.unsqueeze(-1), x, 99.0)
+        torch.testing.assert_close(posterior.outputs((hidden, mask), 3), found)
+        assert not torch.allclose(posterior.outputs((hidden, torch.ones_like(mask)), 3), found, atol=0.1)  # planted
+
+
+def test_too_many_outputs_for_the_exact_hessian(fitted, monkeypatch):
+    monkeypatch.setattr("pyroformer.inference.laplace.driver.MOST_NUMBERS", 8)
+    with pytest.raises(SettingError, match="hessian fisher: that of 3 outputs an example is too large"):
+        run()
+    assert run(hessian="fisher").predict(NEW, 2).num_samples == 2
+    monkeypatch.setattr("pyroformer.inference.laplace.driver.MOST_NUMBERS", 9)  # one example at a time
+    torch.testing.assert_close(run().normal.cholesky, fitted.normal.cholesky)
 
 
 def test_a_mixture_of_approximations():

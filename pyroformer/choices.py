@@ -213,7 +213,10 @@ def hints_of(cls: type) -> dict[str, Any]:
 
 
 def kind_of(hint: Any) -> Kind | None:
-    """The kind of a setting that is a choice itself: one object, of the hinted class where that is narrower."""
+    """The kind of a setting that is a choice, or a choice or None: of the hinted class where that is narrower."""
+    if get_origin(hint) in (Union, types.UnionType):
+        parts = [part for part in get_args(hint) if part is not type(None)]
+        return kind_of(parts[0]) if len(parts) == 1 else None
     found = (kind for kind in KINDS.values() if isinstance(hint, type) and issubclass(hint, kind.bases))
     return next((replace(kind, bases=(hint,), mapped=False) for kind in found), None)
 
@@ -231,10 +234,11 @@ def convert(hint: Any, value: Any, path: str) -> Any:
     Raises:
         SpecError: The value does not fit the type.
     """
+    optional = type(None) in get_args(hint)
     kind = kind_of(hint)
     if kind is not None:
-        return build(kind, value, path)
-    items = None if value is None and type(None) in get_args(hint) else items_of(hint)
+        return None if value is None and optional else build(kind, value, path)
+    items = None if value is None and optional else items_of(hint)
     if items is not None and not (isinstance(value, str) and str in get_args(hint)):
         if not isinstance(value, list | tuple):
             raise SpecError(path, value, type_name(hint))

@@ -97,11 +97,11 @@ class _Definitions:
 
     def of_hint(self, hint: Any) -> Schema:
         """What a value of a type may be; anything for types that YAML does not know."""
-        if (kind := kind_of(hint)) is not None:
-            return self.one(kind)
         origin, inner = get_origin(hint), get_args(hint)
         if origin in (Union, types.UnionType):
             return {"anyOf": [self.of_hint(part) for part in inner]}
+        if (kind := kind_of(hint)) is not None:
+            return self.one(kind)
         if origin is Literal:
             return {"enum": list(inner)}
         if origin is tuple:

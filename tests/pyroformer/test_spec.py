@@ -55,6 +55,8 @@ def chosen(kind, name, cls):
         return {"task": {"toy_regression": {"likelihood": name}}}
     if kind.name == "hyperprior":
         return parts | {"prior": {"hierarchical": {"hyperprior": name}}}
+    if kind.name == "bound":
+        return parts | {"driver": {"svi": {"bound": name, "particles": 2}}}
     if isinstance(cls, type) and issubclass(cls, RowPrior):
         return parts | {"prior": {"*.rows": name, "*": "normal"}}
     return parts | {kind.name: name}
@@ -70,6 +72,8 @@ def test_a_resolved_spec_says_every_setting_and_resolves_to_itself(kind, name, c
     place = spec.to_dict()
     if kind.name == "hyperprior":
         place = place["prior"]["hierarchical"]["hyperprior"]
+    elif kind.name == "bound":
+        place = place["driver"]["svi"]["bound"]
     else:
         place = place["task"]["toy_regression"]["likelihood"] if kind.name == "likelihood" else place[kind.name]
     settings = place["*.rows"][name] if "*.rows" in place else place[name]

@@ -121,6 +121,8 @@ def refusal(posterior: Posterior) -> str | None:
         return f"{kind}; draws have none"
     if posterior.model.rows:
         return f"{kind}; attention rows have one for each input and none of their own"
+    if not posterior.num_weights:
+        return f"{kind}; here nothing is random"
     if posterior.info.get("kl_weight", 1.0) == 0:
         return "one with a target; a fit with the KL weight 0 has none"
     try:

@@ -10,8 +10,8 @@ from pyroformer.guides import Guide, MeanField
 from pyroformer.inference import MAP, Data, DrawsPosterior, GuidePosterior, MixturePosterior, psis
 from pyroformer.inference.pareto import tail_length
 from pyroformer.models import BayesianModel, Categorical, Gaussian
+from pyroformer.priors import Learned, SettingError
 from pyroformer.priors import Normal as NormalPrior
-from pyroformer.priors import SettingError
 
 NOISE = 0.5
 
@@ -157,7 +157,9 @@ def test_what_has_no_density_says_why(line):
     guide = of_line(line)
     draws = DrawsPosterior(guide.model, guide.draw(4))
     point = MAP(epochs=1, dtype="float64").run(line.model(), None, line.data)
+    fixed = MAP(epochs=1, dtype="float64").run(line.model(Learned()), None, line.data)
     cases = {
+        "guide_posterior'.*mean-field guide; here nothing is random": fixed,
         "draws_posterior'.*mean-field guide; draws have none": draws,
         "mixture_posterior'.*ask the members of a mixture": MixturePosterior([guide, guide]),
         "guide_posterior'.*mean-field guide; Delta has no density over its sites": point,

@@ -166,8 +166,9 @@ def test_learned_quantities_are_means_over_seeds(classification):
 
 def test_how_the_fits_went_folds_members_and_seeds(classification):
     headings, rows = how_it_went(classification)
-    assert headings == ["kept", "best epoch", "best validation nll", "seconds", "temperature", "kl weight"]
-    assert dict(rows)["ensemble of 5"] == ["best", "30, 31, 32", "0.3", "20, 21, 22", "", ""]
+    assert headings[:6] == ["kept", "best epoch", "best validation nll", "seconds", "temperature", "kl weight"]
+    assert headings[6:] == ["k hat", "k hat threshold"]
+    assert dict(rows)["ensemble of 5"] == ["best", "30, 31, 32", "0.3", "20, 21, 22", *[""] * 4]
     many = Comparison("", "", [Result("a", seed, {}, {"fit": {"acceptance": seed / 10}}, [], {}) for seed in range(6)])
     assert how_it_went(many)[1] == [("a", ["0 to 0.5, median 0.25"])]
 

@@ -142,7 +142,7 @@ class InverseRootGamma(dist.TransformedDistribution):
 
 @dataclass(frozen=True, kw_only=True)
 class PrecisionGamma(Hyperprior):
-    r"""Factors whose precision :math:`\tau^{-2}` is a gamma variable, the conjugate prior of normal weights.
+    r"""Factors whose precision :math:`\tau^{-2}` is a gamma variable, which is conjugate to Gaussian weights.
 
     .. math:: p(\tau) = \frac{2 b^a}{\Gamma(a)}\, \tau^{-2a - 1} e^{-b / \tau^2}
 

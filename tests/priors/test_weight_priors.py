@@ -120,6 +120,6 @@ def test_every_choice_is_a_frozen_value_that_can_be_copied(choice):
 @pytest.mark.parametrize("prior", [c for c in CHOICES if issubclass(c, Prior)], ids=lambda cls: cls.__name__)
 @pytest.mark.parametrize("shape", [(), (4,), (3, 4), (2, 3, 4, 5)])
 def test_every_prior_has_the_parameter_as_its_event(prior, shape):
-    made = prior().distribution(site(*shape, fan_in=3))
+    made = prior().distribution(site(*shape, fan_in=3, center=1.0))
     assert made.batch_shape == () and made.event_shape == shape
     assert made.log_prob(made.sample()).shape == ()

@@ -126,7 +126,7 @@ def test_priors_are_told_in_words():
     )
     found = sites(explain(spec))
     assert found["head.weight_scale"].prior == "gamma(concentration=2, rate=3)"
-    assert found["head.weight_standard"].prior == "hierarchical(prior=laplace(scale=2.0), hyperprior=gamma(rate=3.0))"
+    assert found["head.weight_standard"].prior == "hierarchical(hyperprior=gamma(rate=3.0), prior=laplace(scale=2.0))"
     assert found["norm.bias"].prior == "laplace(loc=0, scale=0.5)"
     assert found["position"].prior == "student_t"
     assert found["noise_scale"].prior == "log_normal(loc=0, scale=1)"

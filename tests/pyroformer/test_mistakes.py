@@ -218,7 +218,7 @@ WRONG_SPECS = {
     "an unknown driver": ("driver: nut", "driver: got nut; accepted: a driver among DRIVERS; did you mean nuts?"),
     "a prior written as its class": (
         "prior: Normal",
-        "prior: got Normal; accepted: a prior among PRIORS; did you mean normal?",
+        "prior: got Normal; accepted: a prior among PRIORS; did you mean normal or log_normal or matrix_normal?",
     ),
     "an unknown choice inside another": (
         "driver: {deep_ensemble: {member: mll}}",

@@ -9,7 +9,7 @@ import torch
 from ..models import BayesianModel
 from ..priors.settings import SettingError, check, check_count
 from .data import Data
-from .driver import Driver, Families
+from .driver import Driver, Families, check_place
 from .mixture_posterior import MixturePosterior
 from .monitor import Monitor
 from .point import ML
@@ -43,6 +43,7 @@ class DeepEnsemble(Driver):
         super().__post_init__()
         check_count(self, "size")
         check(self, "member", not isinstance(self.member, DeepEnsemble), "a driver that is no ensemble itself")
+        check_place(self, "member")
 
     @property
     def place(self) -> tuple[torch.device, torch.dtype]:

@@ -167,6 +167,14 @@ class Driver(ABC):
         """`run` with everything checked, seeded, and in its place; ``model`` is a copy of the driver's own."""
 
 
+def check_place(driver: Driver, key: str) -> None:
+    """Raise a `SettingError` when a driver that works where that of its setting ``key`` does asks for another place."""
+    inner = getattr(driver, key)
+    for name in ("device", "dtype"):
+        accepted = (Driver.__dataclass_fields__[name].default, getattr(inner, name))
+        check(driver, name, getattr(driver, name) in accepted, f"nothing here: that of {key} is used")
+
+
 def copy_to(model: BayesianModel, device: torch.device, dtype: torch.dtype) -> BayesianModel:
     """A copy of a model on a device, in a dtype."""
     return copy.deepcopy(model).to(device=device, dtype=dtype)

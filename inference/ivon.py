@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,12 +13,13 @@ from ..guides.normal_priors import normal_parameters
 from ..models import BayesianModel
 from ..priors.settings import check, check_count, check_positive
 from .data import Data
-from .driver import Families
+from .driver import Driver, Families
 from .minibatched import Minibatched
 from .monitor import Monitor
 from .objective import OnePassELBO, Terms
 from .optimize import Fit
 from .posterior import Posterior
+from .starting import check_start, trained
 from .variational_newton import VariationalNewton
 
 
@@ -34,7 +36,8 @@ class IVON(Minibatched):
     and without hyper-sites; parameters that are learned as numbers have no Hessian estimate and are refused.
 
     With few examples the draws of a step lie far apart, and a net of several layers learns little from them at
-    :math:`T = 1`; a lower temperature with a small ``hess_init`` and ``clip_radius``, 1e-2 each, say, trains one.
+    :math:`T = 1` from a random start: on digits it stays at guessing, and from a net that is trained first (``start``)
+    it does not. A lower temperature with a small ``hess_init`` and ``clip_radius``, 1e-2 each, say, trains one too.
 
     Args:
         epochs, batch_size, schedule, warmup: See `Minibatched`.
@@ -47,6 +50,7 @@ class IVON(Minibatched):
         samples: Draws of the weights a step, default 1.
         clip_radius: Largest change of an entry in a step before the learning rate, above 0, or None (default) for any.
         temperature: :math:`T > 0`, default 1: the target is :math:`p(w \mid y)^{1/T}`.
+        start: How the net is trained before, ``ml`` or ``map`` with their settings, or None (default): not at all.
         validate_every, validation_samples, keep: See `Minibatched`.
         device, dtype: See `Driver`.
 
@@ -64,6 +68,7 @@ class IVON(Minibatched):
     samples: int = 1
     clip_radius: float | None = None
     temperature: float = 1.0
+    start: Driver | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,11 +76,16 @@ class IVON(Minibatched):
             check(self, key, 0 <= getattr(self, key) < 1, "a number of at least 0 and below 1")
         check_positive(self, "hess_init", "temperature")
         check_count(self, "samples")
+        check_start(self)
         check(self, "clip_radius", self.clip_radius is None or self.clip_radius > 0, "a number above 0, or null")
 
     @property
     def treatment(self) -> str:
         return "mean_field"
+
+    @property
+    def starts_from(self) -> Driver | None:
+        return self.start
 
     def refusal(self, model: BayesianModel) -> str | None:
         if model.rows:
@@ -90,9 +100,12 @@ class IVON(Minibatched):
         for name, prior in model.distributions().items():
             if normal_parameters(prior) is None:
                 return f"normal or flat priors, which are a weight decay: that of {name} is another (svi fits it)"
-        return None
+        return None if self.start is None else self.start.refusal(model)
 
     def _run(self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor) -> Posterior:
+        info: dict[str, Any] = {}
+        if self.start is not None:
+            model, info["start"] = trained(self.start, model, data, seed, monitor)
         built = Guide(model, MeanField(), data.example())
         (family,) = built.families
         assert isinstance(family, MeanField)
@@ -110,7 +123,7 @@ class IVON(Minibatched):
         )
         objective = ExpectedLoss(num_particles=self.samples)
         posterior = Fit(self, built, data, objective, optimizer=lambda parameters: optimizer).run(seed, monitor)
-        posterior.info["temperature"] = self.temperature
+        posterior.info.update(info, temperature=self.temperature)
         return posterior
 
 

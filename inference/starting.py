@@ -10,7 +10,7 @@ import torch
 from ..models import BayesianModel
 from ..priors.settings import check
 from .data import Data
-from .driver import Driver
+from .driver import Driver, check_place
 from .monitor import Monitor
 from .point import MAP
 
@@ -41,8 +41,11 @@ def trained(
 
 
 def check_start(driver: Driver) -> None:
-    """Raise a `SettingError` unless the setting ``start`` is a point estimate."""
-    check(driver, "start", isinstance(driver.start, MAP), "a point estimate: map or ml")  # type: ignore[attr-defined]
+    """Raise a `SettingError` unless the setting ``start`` is a point estimate, or None, in the driver's own place."""
+    start = driver.starts_from
+    if start is not None:
+        check(driver, "start", isinstance(start, MAP), "a point estimate: map or ml")
+        check(driver, "start", start.place == driver.place, "a driver with the same device and dtype")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +64,9 @@ class PostHoc(Driver):
     start: Driver = field(default_factory=MAP)
 
     def __post_init__(self) -> None:
+        check(self, "start", isinstance(self.start, MAP), "a point estimate: map or ml")
         super().__post_init__()
-        check_start(self)
+        check_place(self, "start")
 
     @property
     def place(self) -> tuple[torch.device, torch.dtype]:

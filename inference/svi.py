@@ -81,9 +81,7 @@ class SVI(Optimizing):
                 check(self, key, getattr(self, key) == plain, f"{plain}: elbo is the only bound that can be tempered")
             accepted = "shared: this bound weighs draws that all of the batch shares"
             check(self, "estimator", self.estimator == "shared", accepted)
-        if self.start is not None:
-            check_start(self)
-            check(self, "start", self.start.place == self.place, "a driver with the same device and dtype")
+        check_start(self)
 
     @property
     def needs_guide(self) -> bool:

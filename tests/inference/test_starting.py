@@ -7,7 +7,20 @@ import torch
 from torch import nn
 
 from pyroformer.guides import MeanField
-from pyroformer.inference import MAP, ML, NUTS, SVI, Data, DeepEnsemble, Library, Monitor, Posterior
+from pyroformer.inference import (
+    IVON,
+    MAP,
+    ML,
+    NUTS,
+    SVI,
+    SWAG,
+    Data,
+    DeepEnsemble,
+    Laplace,
+    Library,
+    Monitor,
+    Posterior,
+)
 from pyroformer.models import BayesianModel, Gaussian
 from pyroformer.priors import Learned, Normal, Pretrained, SettingError, StudentT, Uniform
 
@@ -58,6 +71,26 @@ def test_records_of_the_start_are_marked():
 def test_a_start_that_is_none(wrong, message):
     with pytest.raises(SettingError, match=message):
         SVI(**wrong)
+
+
+@pytest.mark.parametrize("make", [SWAG, Laplace])
+def test_a_post_hoc_driver_works_where_its_start_does(make):
+    assert make(start=ML(dtype="float64")).place == ML(dtype="float64").place
+    with pytest.raises(SettingError, match=r"dtype = 'float64': expected nothing here: that of start is used"):
+        make(dtype="float64")
+    for wrong in (None, NUTS()):
+        with pytest.raises(SettingError, match=r"start = .*: expected a point estimate: map or ml"):
+            make(start=wrong)
+
+
+def test_ivon_starts_where_the_net_ends():
+    slow = IVON(epochs=1, learning_rate=1e-12, start=SHORT)
+    trained = SHORT.run(model(), None, DATA, 3).draw(1)
+    started = slow.run(model(), None, DATA, 3)
+    torch.testing.assert_close(started.guide.families[0].loc[:6], trained["0.weight"].flatten(), atol=1e-6, rtol=1e-6)
+    cold = IVON(epochs=1, learning_rate=1e-12).run(model(), None, DATA, 3)
+    assert (cold.guide.families[0].loc[:6] - trained["0.weight"].flatten()).abs().max() > 1e-3  # planted: no start
+    assert started.info["start"]["seconds"] >= 0
 
 
 def same(one: Posterior, two: Posterior):

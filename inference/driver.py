@@ -16,12 +16,13 @@ from ..guides import Family, Guide
 from ..models import BayesianModel
 from ..models.calling import eval_mode
 from ..models.likelihoods import Undrawn
-from ..priors import HierarchicalPrior, Prior, describe
+from ..priors import describe
 from ..priors.settings import SettingError, check, check_option
 from .checkpoint import identity
 from .data import Data, DataError, take
 from .monitor import Monitor
 from .posterior import Posterior, store_as_it_was
+from .work import guide_of, model_of, priors_of
 
 Families = Family | Mapping[str, Family] | Guide
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -137,14 +138,12 @@ class Driver(ABC):
         start = {f"model.{name}": value for name, value in model.state_dict().items()}
         if isinstance(guide, Guide):
             start |= {f"guide.{name}": value for name, value in guide.state_dict().items()}
-        return {**identity(describe(self), seed, data, start), "priors": self.priors_of(model)}
+        done = {"guide": guide_of(guide), "model": model_of(model), "priors": self.priors_of(model)}
+        return {**identity(describe(self), seed, data, start), **done}
 
     def priors_of(self, model: BayesianModel) -> dict[str, Any]:
         """The priors that the result depends on, by weight."""
-        return {
-            n: describe(p) if isinstance(p, Prior | HierarchicalPrior) else getattr(p, "__qualname__", repr(p))
-            for n, p in model.chosen.items()
-        }
+        return priors_of(model)
 
     def check(self, model: BayesianModel, guide: Families | None) -> None:
         """Raise a `SettingError` when this driver cannot work with this model or guide."""

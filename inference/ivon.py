@@ -19,7 +19,7 @@ from .monitor import Monitor
 from .objective import OnePassELBO, Terms
 from .optimize import Fit
 from .posterior import Posterior
-from .starting import check_start, trained
+from .starting import centered, check_start, trained
 from .variational_newton import VariationalNewton
 
 
@@ -106,6 +106,7 @@ class IVON(Minibatched):
         info: dict[str, Any] = {}
         if self.start is not None:
             model, info["start"] = trained(self.start, model, data, seed, monitor)
+            model = centered(model)
         built = Guide(model, MeanField(), data.example())
         (family,) = built.families
         assert isinstance(family, MeanField)

@@ -47,20 +47,27 @@ class Optimizing(Minibatched):
         validation_samples, keep: See `Minibatched`.
         optimizer: ``adam`` (default), ``adamw`` or ``sgd``.
         clip_norm: Largest norm of the gradient of the loss per example, or None (default) for no clipping.
+        weight_decay: For ``adamw``: the share of everything trained, scales of guides too, that is taken away at each
+            step at a learning rate of 1; at least 0, default 0. Priors are the way to keep weights small.
         device, dtype: See `Driver`.
     """
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     clip_norm: float | None = None
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_option(self, "optimizer", OPTIMIZERS)
+        decays = self.weight_decay == 0 or self.optimizer == "adamw"
+        check(self, "weight_decay", 0 <= self.weight_decay < math.inf, "a number of at least 0")
+        check(self, "weight_decay", decays, "0, or the optimizer adamw")
         check(self, "clip_norm", self.clip_norm is None or self.clip_norm > 0, "a number above 0, or null")
 
     def optimizer_of(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimizer of these parameters."""
-        return OPTIMIZERS[self.optimizer](parameters, lr=self.learning_rate)
+        decay = {"weight_decay": self.weight_decay} if self.optimizer == "adamw" else {}
+        return OPTIMIZERS[self.optimizer](parameters, lr=self.learning_rate, **decay)
 
 
 class Fit:

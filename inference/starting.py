@@ -29,15 +29,22 @@ def trained(
             again.
 
     Returns:
-        The model, whose ``initial_values()`` are the estimate, whose learned parameters are the trained ones, and whose
-        priors around a net's own weights (`Pretrained`) are around these; and the ``info`` of the estimate.
+        The model, whose ``initial_values()`` are the estimate and whose learned parameters are the trained ones, and
+        the ``info`` of the estimate.
     """
     with monitor.labelled(part="start"):
         found = start.run(model, None, data, seed, monitor)
-    draws = found.draw(1)
-    found.model.set_initial_values({name: value[0] for name, value in draws.items()})
-    weights = {name: value[0] for name, value in found.model.weights(draws).items()}
-    return found.model.centered_on(weights), dict(found.info)
+    found.model.set_initial_values({name: value[0] for name, value in found.draw(1).items()})
+    return found.model, dict(found.info)
+
+
+def centered(model: BayesianModel) -> BayesianModel:
+    """The model with priors around the net's own weights (`Pretrained`) moved to where it starts.
+
+    For inference that begins anew from there; what goes on from an estimate keeps the prior that this had.
+    """
+    start = {name: value.unsqueeze(0) for name, value in model.initial_values().items()}
+    return model.centered_on({name: value[0] for name, value in model.weights(start).items()})
 
 
 def check_start(driver: Driver) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from .monitor import Monitor
 from .optimize import Fit, Optimizing
 from .particle_bound import without_density
 from .posterior import Posterior
-from .starting import check_start, trained
+from .starting import centered, check_start, trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class SVI(Optimizing):
         bound: ``elbo`` (default), ``importance_weighted`` or ``renyi``. The others weigh several draws a step, by their
             densities: they want ``particles``, no tempering, and guides with a density or point masses; with
             minibatches they are biased upwards where ``renyi`` is below 1.
-        epochs, batch_size, learning_rate, optimizer, schedule, warmup, clip_norm: See `Optimizing`.
+        epochs, batch_size, learning_rate, optimizer, schedule, warmup, clip_norm, weight_decay: See `Optimizing`.
         validate_every, validation_samples, keep: See `Optimizing`.
         device, dtype: See `Driver`.
 
@@ -103,6 +104,8 @@ class SVI(Optimizing):
         if self.start is not None and isinstance(guide, Guide):
             raise SettingError("guide", "Guide", "families: the guide is made after the start")
         for family in families_of(guide) if self.bound.weighs_draws else ():
+            if not isinstance(family, Family):
+                raise SettingError("guide", family, "a guide family, such as MeanField()")
             if without_density(family):
                 raise SettingError(
                     "guide",
@@ -117,10 +120,12 @@ class SVI(Optimizing):
     def _run(self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor) -> Posterior:
         assert guide is not None
         info: dict[str, Any] = {}
-        if self.start is not None:
-            model, info["start"] = trained(self.start, model, data, seed, monitor)
-        built = guide if isinstance(guide, Guide) else Guide(model, guide, data.example())
         objective = self.bound.objective(self.temperature, self.particles, self.estimator)
+        if self.start is not None:
+            objective.used(Guide(model, guide, data.example()), *data.example())  # refuses before the net is trained
+            model, info["start"] = trained(self.start, model, data, seed, monitor)
+            model = centered(model)
+        built = guide if isinstance(guide, Guide) else Guide(model, guide, data.example())
         used = objective.used(built, *data.example())
         posterior = Fit(self, built, data, objective, self.beta, self.kl_warmup).run(seed, monitor)
         posterior.info.update(info, temperature=self.temperature, kl_weight=self.kl_weight)
@@ -139,6 +144,4 @@ def families_of(guide: Families | None) -> list[Family]:
     """The families of a guide, or those that one will be made of."""
     if isinstance(guide, Guide):
         return [family for family in guide.families if isinstance(family, Family)]
-    if isinstance(guide, Family):
-        return [guide]
-    return list((guide or {}).values())
+    return list(guide.values()) if isinstance(guide, Mapping) else [guide]  # type: ignore[list-item]

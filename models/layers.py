@@ -55,8 +55,7 @@ class Linear(nn.Module):
         inputs: Width of a token.
         outputs: Width of the result.
 
-    Weights and biases start as those of `torch.nn.Linear` do: uniform within ``inputs ** -0.5`` of 0. On digits that
-    trains to a lower validation NLL than Glorot's or LeCun's wider starts.
+    Weights and biases start as those of `torch.nn.Linear` do: uniform within ``inputs ** -0.5`` of 0.
     """
 
     writes_residual = False

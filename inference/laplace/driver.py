@@ -108,6 +108,15 @@ class Laplace(PostHoc):
         check_positive(self, "temperature")
         exact = self.link == "monte_carlo" or self.prediction == "linearized"
         check(self, "link", exact, "monte_carlo with prediction sampled; probit needs linearized")
+        used = {
+            "precision_by": (self.prior_precision == "marginal_likelihood", "prior_precision marginal_likelihood"),
+            "tokens": (self.structure == "kronecker", "structure kronecker"),
+            "fisher_samples": (self.hessian == "fisher", "hessian fisher"),
+            "max_size": (self.structure != "diagonal", "structure kronecker or full"),
+        }
+        for key, (matters, where) in used.items():
+            standard = type(self).__dataclass_fields__[key].default
+            check(self, key, matters or getattr(self, key) == standard, f"nothing here: it belongs to {where}")
 
     @property
     def treatment(self) -> str:
@@ -157,7 +166,7 @@ class Laplace(PostHoc):
         if self.structure == "kronecker":
             owners = dict(model.named_modules())
             for name, value in precision.items():
-                if len(value.unique()) > 1:
+                if self.prior_precision == "prior" and len(value.unique()) > 1:
                     return f"structure diagonal or full: with kronecker {name} needs one prior scale for all entries"
                 table = isinstance(owners[f"net.{name}".rpartition(".")[0]], TABLES)
                 if value.dim() == 2 and not table and max(value.shape) > self.max_size:

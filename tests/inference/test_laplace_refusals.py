@@ -100,6 +100,7 @@ def test_refusals_come_before_any_work(settings, make, message):
         ({"structure": "full", "max_size": 227}, model),
         ({"max_size": 8}, model),
         ({"structure": "diagonal"}, lambda: model({"head.weight": entrywise, "*": Normal()})),
+        ({"prior_precision": "marginal_likelihood"}, lambda: model({"head.weight": entrywise, "*": Normal()})),
         ({"subset": "head.weight"}, lambda: model({"head.weight": Normal(), "*": Learned()})),
     ],
 )
@@ -148,6 +149,10 @@ def test_a_singular_precision_is_told_from_a_small_one():
         (lambda: Laplace(tokens="sum"), "tokens = 'sum': expected one of expand, reduce"),
         (lambda: Laplace(prior_precision=2.0), "prior_precision = 2.0: expected one of prior, marginal_likelihood"),
         (lambda: Laplace(precision_by="head"), "precision_by = 'head': expected one of net, layer, site"),
+        (lambda: Laplace(precision_by="site"), "precision_by = 'site': expected nothing here: .* marginal_likelihood"),
+        (lambda: Laplace(tokens="reduce", structure="full"), "tokens = 'reduce': .* it belongs to structure kronecker"),
+        (lambda: Laplace(fisher_samples=5), "fisher_samples = 5: .* it belongs to hessian fisher"),
+        (lambda: Laplace(max_size=9, structure="diagonal"), "max_size = 9: .* structure kronecker or full"),
         (lambda: Laplace(temperature=0.0), "temperature = 0.0: expected a number above 0"),
         (lambda: Laplace(prediction="mean"), "prediction = 'mean': expected one of linearized, sampled"),
         (lambda: Laplace(link="logit"), "link = 'logit': expected one of monte_carlo, probit"),

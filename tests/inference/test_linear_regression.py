@@ -137,3 +137,11 @@ class TestDeepEnsemble:
         DeepEnsemble(member=Watching(epochs=1, dtype="float64"), size=1).run(line.model(), None, Data(x, y))
         assert torch.equal(seen[0], x)
         assert {p.dtype for p in posterior.members[0].guide.parameters()} == {torch.float64}
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_weight_decay_is_as_large_as_it_says(line, decay):
+    driver = ML(**{**POINT, "learning_rate": 0.05, "optimizer": "adamw", "weight_decay": decay})
+    found = line.flat(driver.run(line.model(), None, line.data).draw(1))[0]
+    plain = torch.allclose(found, line.mean(prior=None), atol=1e-3)
+    assert plain == (decay == 0.0)

@@ -123,6 +123,8 @@ def test_noise_alone_is_a_random_site():
         (lambda: SVI(batch_size=-1), "batch_size = -1"),
         (lambda: SVI(learning_rate=0.0), "learning_rate = 0.0"),
         (lambda: SVI(learning_rate=float("nan")), "learning_rate = nan"),
+        (lambda: ML(weight_decay=0.1), "weight_decay = 0.1: expected 0, or the optimizer adamw"),
+        (lambda: ML(weight_decay=-0.1, optimizer="adamw"), "weight_decay = -0.1: expected a number of at least 0"),
         (lambda: SVI(optimizer="lbfgs"), "optimizer = 'lbfgs': expected one of adam, adamw, sgd"),
         (lambda: SVI(schedule="step"), "schedule = 'step': expected one of cosine, linear, constant"),
         (lambda: SVI(warmup=1.0), "warmup = 1.0: expected a share of the steps"),

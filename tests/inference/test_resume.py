@@ -1,10 +1,11 @@
 """A driver that was stopped and started again gives what it would have given without the stop, bit for bit."""
 
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
 
-from pyroformer.guides import Flow, FullRank, Guide, LowRank, MatrixNormal, MeanField, Radial
+from pyroformer.guides import Flow, FullRank, Guide, LowRank, MatrixNormal, MCDropout, MeanField, Radial
 from pyroformer.inference import (
     IVON,
     MAP,
@@ -20,8 +21,8 @@ from pyroformer.inference import (
     Renyi,
 )
 from pyroformer.inference.files import read_tensors_and_content, write_tensors
-from pyroformer.models import BayesianModel, Gaussian
-from pyroformer.priors import Learned, Normal
+from pyroformer.models import BayesianModel, Gaussian, Output, Series, Transformer
+from pyroformer.priors import FlatRows, Learned, Normal
 
 X = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
 Y = X.sum(-1, keepdim=True)
@@ -197,6 +198,48 @@ def test_other_settings_priors_and_starts_are_other_work(tmp_path):
         with pytest.raises(Killed):
             run("svi", Deadly(Checkpoint(tmp_path, every=0.0), 4))
     assert state(driver, model("svi")) is not None
+
+
+def scaled(scale):
+    return lambda name, value: dist.Normal(torch.zeros_like(value), scale).to_event(value.dim())
+
+
+def rows(concentration):
+    net = Transformer(Series(2, 2), Output(1), width=4, heads=2, depth=1)
+    prior = {"*.rows": FlatRows(concentration=concentration), "*": Normal()}
+    return BayesianModel(net, prior, Gaussian(scale=0.5))
+
+
+SAME = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+OTHER = {
+    "family": ((SAME, Normal()), MeanField(), (SAME, Normal()), Radial()),
+    "setting of a family": ((SAME, Normal()), MCDropout(rate=0.1), (SAME, Normal()), MCDropout(rate=0.5)),
+    "function": ((SAME, scaled(1.0)), MeanField(), (SAME, scaled(0.01)), MeanField()),
+    "activation": ((SAME, Normal()), MeanField(), (nn.Sequential(SAME[0], nn.ReLU(), SAME[2]), Normal()), MeanField()),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER)
+def test_what_a_state_belongs_to(kind):
+    first, guide, second, other = OTHER[kind]
+    driver = SVI(epochs=1)
+
+    def work(net, prior, families):
+        built = BayesianModel(net, prior, Gaussian(scale=0.5))
+        return driver.work(built, Guide(built, families, (X[:2],)), WITHOUT, 0)
+
+    assert work(*first, guide) == work(*first, guide)
+    assert work(*first, guide) != work(*second, other)
+
+
+def test_priors_of_rows_and_likelihoods_tell_work_apart():
+    driver, data = SVI(epochs=1), Data(torch.randn(4, 2, 2), torch.randn(4, 1))
+    torch.manual_seed(0)
+    one = rows(1.0)
+    other = BayesianModel(one.net, {"*.rows": FlatRows(concentration=50.0), "*": Normal()}, Gaussian(scale=0.5))
+    learned = BayesianModel(one.net, {"*.rows": FlatRows(), "*": Normal()}, Gaussian(scale=0.5, noise="learned"))
+    works = [driver.work(each, None, data, 0) for each in (one, one, other, learned)]
+    assert works[0] == works[1] and works[0] != works[2] != works[3] != works[0]
 
 
 @pytest.mark.parametrize("content", [b"", b"half of a fi", b"\x00" * 64])

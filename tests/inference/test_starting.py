@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pyroformer.guides import MeanField
+from pyroformer.guides import LowRank, MeanField
 from pyroformer.inference import (
     IVON,
     MAP,
@@ -16,6 +16,7 @@ from pyroformer.inference import (
     SWAG,
     Data,
     DeepEnsemble,
+    ImportanceWeighted,
     Laplace,
     Library,
     Monitor,
@@ -212,3 +213,23 @@ def test_priors_around_the_net_are_around_the_trained_one():
         cold.model.distributions()["2.weight"].mean, dict(model().net.named_parameters())["2.weight"]
     )
     torch.testing.assert_close(started.model.distributions()["0.weight"].mean, torch.zeros(3, 2))
+
+
+def test_what_goes_on_from_an_estimate_keeps_its_prior():
+    start = MAP(epochs=4, batch_size=20)
+    own = model(Pretrained()).distributions()["2.weight"].mean
+    for driver in (Laplace(start=start, structure="diagonal"), SWAG(start=start, epochs=2)):
+        found = driver.run(model(Pretrained()), None, DATA, 3)
+        torch.testing.assert_close(found.model.distributions()["2.weight"].mean, own)
+
+
+def test_an_estimator_without_effect_is_refused_before_the_start_is_trained(monkeypatch):
+    monkeypatch.setattr("pyroformer.inference.optimize.Fit.step", None)
+    with pytest.raises(SettingError, match="estimator = 'flipout': expected shared"):
+        SVI(start=SHORT, estimator="flipout").run(model(), LowRank(), DATA)
+
+
+@pytest.mark.parametrize("guide", ["mean_field", MeanField, {"*": "mean_field"}], ids=str)
+def test_a_guide_that_is_none_is_named(guide):
+    with pytest.raises(SettingError, match="expected a guide family, such as MeanField"):
+        SVI(bound=ImportanceWeighted(), particles=2).run(model(), guide, DATA)

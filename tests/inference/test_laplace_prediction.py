@@ -268,4 +268,4 @@ def test_progress_is_told():
     monitor = Watching()
     Laplace(start=SHORT).run(model(), None, DATA, 0, monitor)
     assert monitor.done == 3 * 3 + len(DATA)
-    assert [record["stage"] for record in monitor.history] == ["start"] * 3
+    assert [record["part"] for record in monitor.history] == ["start"] * 3

@@ -43,7 +43,7 @@ def test_known_names():
     assert found["prior"] >= {"contextual_rows", "softmax_rows", "hierarchical"}
     assert found["prior"] >= {"laplace", "student_t", "cauchy", "generalized_normal", "uniform"}
     assert found["prior"] >= {"mixture", "scale_mixture"}
-    assert found["hyperprior"] == {"half_cauchy", "gamma", "uniform_scale"}
+    assert found["hyperprior"] == {"half_cauchy", "gamma", "precision_gamma", "uniform_scale"}
     assert found["guide"] >= {"delta", "mean_field", "dirichlet_rows"}
     assert found["driver"] >= {"svi", "ml", "map", "deep_ensemble", "nuts"}
 
@@ -188,7 +188,7 @@ def test_a_net_of_ones_own(driver, tmp_path):
 def test_a_guide_that_has_a_model_already_is_for_drivers_not_for_specs(toy):
     data = ToyRegression(train=20, test=10).load()
     guide = Guide(BayesianModel(Line(), Normal(), data.likelihood), MeanField(), (data.train.x[:2],))
-    with pytest.raises(SpecError, match="a guide among delta") as error:
+    with pytest.raises(SpecError, match="a guide among concrete_dropout, delta") as error:
         Spec(**{**toy, "guide": guide})
     assert "\n" not in str(error.value)
 

@@ -147,7 +147,7 @@ class TestStudies:
 
     def test_other_mistakes(self, pyroformer, write, spec, tmp_path):
         out = ("--out", tmp_path / "out")
-        assert pyroformer("weights", "wights", *out).message.endswith("did you mean weights or digits?")
+        assert pyroformer("weights", "wights", *out).message.endswith("did you mean weights or weight-space or digits?")
         assert "the keys task, model" in pyroformer("weights", write({**spec, "sed": 1}), *out).message
         rows = {"prior": {"*.rows": "flat_rows", "*": "normal"}}
         assert (

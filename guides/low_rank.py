@@ -47,13 +47,20 @@ class LowRank(JointFamily):
     def setup(self, sites: dict[str, LatentSite]) -> None:
         super().setup(sites)
         self.log_scale = nn.Parameter(torch.full_like(self.loc, math.log(self.init_scale)))
+        # in units of the first scale: steps of Adam, which are as long for every number, would otherwise spread all
+        # weights at once along a few directions before the means have learned anything
         start = self.loc.new_empty(len(self.loc), self.rank).normal_()
-        self.factor = nn.Parameter(0.1 * self.init_scale / math.sqrt(self.rank) * start)
+        self.standard_factor = nn.Parameter(0.1 / math.sqrt(self.rank) * start)
 
     @property
     def scale(self) -> Tensor:
         """The roots of the diagonal part, ``[D]`` in the order of the sites."""
         return self.log_scale.exp()
+
+    @property
+    def factor(self) -> Tensor:
+        """:math:`F`, ``[D, rank]``."""
+        return self.init_scale * self.standard_factor
 
     @torch.no_grad()
     def set_parameters(self, loc: Tensor, scale: Tensor, factor: Tensor) -> None:
@@ -77,7 +84,7 @@ class LowRank(JointFamily):
             raise SettingError("scale", float(scale.min()), "numbers above 0")
         self.loc.copy_(loc)
         self.log_scale.copy_(scale.log())
-        self.factor.copy_(factor)
+        self.standard_factor.copy_(factor / self.init_scale)
 
     def sample(self, num_samples: int) -> Tensor:
         noise = self.loc.new_empty(num_samples, len(self.loc)).normal_()

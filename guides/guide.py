@@ -44,6 +44,15 @@ def vectorized(site: Message) -> list[CondIndepStackFrame]:
     return [frame for frame in site["cond_indep_stack"] if frame.vectorized]
 
 
+def outer_shape() -> torch.Size:
+    """The axes of the plates around, as a guide that is entered now meets them: ``[S, 1]``, or ``[]`` without any."""
+    outer = [frame for frame in get_plates() if frame.vectorized]
+    shape = [1] * max((-frame.dim for frame in outer), default=0)
+    for frame in outer:
+        shape[frame.dim] = frame.size
+    return torch.Size(shape)
+
+
 def as_evaluated(model: Callable[..., Any]) -> AbstractContextManager[None]:
     """Run a net in evaluation mode, so that a look at its sites leaves the statistics of its normalisation alone."""
     return eval_mode(model) if isinstance(model, nn.Module) else nullcontext()
@@ -214,17 +223,14 @@ class Guide(AutoMessenger):
             self.__dict__["_stating"] = False
 
     def __enter__(self) -> Any:
-        outer = [frame for frame in get_plates() if frame.vectorized]
-        shape = [1] * max((-frame.dim for frame in outer), default=0)
-        for frame in outer:
-            shape[frame.dim] = frame.size
+        outer = outer_shape()
         entered = super().__enter__()
         if self._stating:  # now that the trace is open: objectives look there for something to train
             pyro.module(self._prefix, self.__dict__["_modules"]["families"])
         self._priors.clear()
         for family in self._distinct:
             if family.local or not self._local_only:
-                family.draw(torch.Size(shape))
+                family.draw(outer)
         return entered
 
     @contextmanager

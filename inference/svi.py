@@ -72,7 +72,7 @@ class SVI(Optimizing):
         check_count(self, "particles")
         check_positive(self, "temperature")
         check_option(self, "estimator", Estimator)
-        check(self, "kl_weight", self.kl_weight >= 0, "a number of at least 0")
+        check(self, "kl_weight", 0 <= self.kl_weight < float("inf"), "a finite number of at least 0")
         check(self, "kl_warmup", 0 <= self.kl_warmup < 1, "a share of the steps, at least 0 and below 1")
         check(self, "bound", isinstance(self.bound, Bound), "a bound: elbo, importance_weighted or renyi")
         if self.bound.weighs_draws:

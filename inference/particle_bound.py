@@ -10,6 +10,7 @@ from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from ..guides import Delta, Family, Guide
+from ..priors.settings import check
 from .objective import Message, OnePassELBO, Terms
 
 
@@ -38,6 +39,9 @@ class ParticleBound(OnePassELBO):
         alpha: Any number but 1; 0 is the importance-weighted bound.
         num_particles: ``K``, run together under one plate.
 
+    Raises:
+        SettingError: ``alpha`` is 1 or not finite, or ``num_particles`` no whole number of at least 1.
+
     Reference:
         Li and Turner, 2016, Eq. 10 and Sec. 4.3 (minibatches); Burda et al., 2016, Eq. 8.
     """
@@ -45,6 +49,7 @@ class ParticleBound(OnePassELBO):
     def __init__(self, *, alpha: float, num_particles: int):
         super().__init__(num_particles=num_particles)
         self.alpha = alpha
+        check(self, "alpha", math.isfinite(alpha) and alpha != 1, "a finite number other than 1, where it is the ELBO")
 
     def log_weights(self, guide: Guide, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Log-likelihood and log prior less log q of every draw, ``[K]`` each.

@@ -34,7 +34,7 @@ class SVI(Optimizing):
         kl_weight: :math:`\lambda \ge 0`, default 1: other values temper the KL alone, and the result is no posterior.
             Rows have a weight of their own besides, in their prior.
         kl_warmup: Share of the steps over which :math:`\beta_t` grows from 0 to 1, at least 0 and below 1, default 0.
-            The best state is looked for after it.
+            The best state is looked for after it, the last one included in any case.
         estimator: What the sequences of a batch share in training. ``shared`` (default): one draw of the weights;
             ``flipout``: its noise, turned by random signs for every sequence; ``local_reparameterization``: nothing in
             layers that see one token a sequence, where pre-activations are drawn in the place of weights, and flipout

@@ -172,6 +172,7 @@ def test_noise_alone_is_a_random_site():
         (lambda: OnePassELBO(num_particles=0), "num_particles = 0: expected a whole number of at least 1"),
         (lambda: OnePassELBO(num_particles=1.5), "num_particles = 1.5"),
         (lambda: ParticleBound(alpha=0.0, num_particles=0), "num_particles = 0"),
+        (lambda: ParticleBound(alpha=1, num_particles=2), "alpha = 1: expected a finite number other than 1"),
         (lambda: SVI(kl_warmup=1.0), "kl_warmup = 1.0"),
         (lambda: SVI(bound=IW), "particles = 1: expected at least 2 for this bound: with one draw it is elbo"),
         (lambda: SVI(bound=IW, particles=2, temperature=0.5), "temperature = 0.5: expected 1: elbo is the only bound"),

@@ -26,6 +26,7 @@ from ..models.uses import AffineUses
 from ..priors import SettingError, assign, choice_name
 from ..priors.globs import near_misses
 from .family import Contribution, Distribution, Family, LatentSite, Message
+from .starting import told
 
 
 def is_latent(site: Message) -> bool:
@@ -65,13 +66,6 @@ def run_once(
     with torch.no_grad(), as_evaluated(model), poutine.block(), poutine.trace() as tracer, watch or nullcontext():
         model(*example)
     return {name: site for name, site in tracer.trace.nodes.items() if site["type"] == "sample"}
-
-
-def _start(name: str, value: Any, shape: torch.Size) -> Tensor:
-    value = torch.as_tensor(value).detach().clone()
-    if value.shape != shape:
-        raise SettingError("init", name, f"a value of shape {tuple(shape)}, not {tuple(value.shape)}")
-    return value
 
 
 def assign_families(families: Family | Mapping[str, Family], sites: Mapping[str, bool]) -> dict[str, Family]:
@@ -127,7 +121,8 @@ class Guide(AutoMessenger):
         affine_calls: How many calls of `linear` use a site in one run, for sites that nothing else uses.
 
     Raises:
-        SettingError: A pattern matches no site, or no pattern covers a site.
+        SettingError: A pattern matches no site, no pattern covers a site, or ``init`` names no site or holds a value
+            that its prior cannot draw.
 
     Reference:
         `pyro.infer.autoguide.AutoMessenger`.
@@ -162,16 +157,11 @@ class Guide(AutoMessenger):
             family.check(name, sites[name], shapes[name])
         distinct = list(dict.fromkeys(assigned.values()))
         for family in distinct:
-            own = {
-                name: LatentSite(
-                    sites[name]["fn"],
-                    _start(name, start.get(name, sites[name]["value"]), shapes[name]),
-                    plates[name],
-                    name in uses.matrices,
-                )
-                for name in sites
-                if assigned[name] is family
-            }
+            own = {}
+            for name in (name for name in sites if assigned[name] is family):
+                value = sites[name]["value"].detach().clone()
+                site = LatentSite(sites[name]["fn"], value, plates[name], name in uses.matrices)
+                own[name] = told(name, site, start[name]) if name in start else site
             family.setup(own)
         self.families = nn.ModuleList(distinct)
         # Plain handles: a module read through a Pyro module restates every one of its parameters, at each access.

@@ -287,17 +287,25 @@ class Guide(AutoMessenger):
         dim, evaluated = -self.plate_nesting - 1, as_evaluated(self.model)
         with torch.no_grad(), evaluated, poutine.block(), pyro.plate("draws", num_samples, dim=dim), self, Undrawn():
             self.model(*example)
-        draws = {}
-        for name, family in self._assigned.items():
-            if family.local:
-                continue
+        # a point mass would hand out its parameter
+        return {name: value.detach().clone() for name, value in self.drawn(num_samples).items()}
+
+    def drawn(self, num_samples: int) -> dict[str, Tensor]:
+        """The values of the global sites in the last run, which was inside one plate of draws or, with 1, inside none.
+
+        Args:
+            num_samples: ``S``.
+
+        Returns:
+            ``[S, ...]`` by site, each of the shape that it has without the plate.
+        """
+        values = {}
+        for name in (name for name, family in self._assigned.items() if not family.local):
             site = self.trace.nodes[name]
-            value = site["value"].detach()
-            event = value.shape[value.dim() - site["fn"].event_dim :]
-            full = value.expand(site["fn"].batch_shape + event)
-            draw = full if self._inside(site) else full.reshape(num_samples, -1, *event).squeeze(1)
-            draws[name] = draw.clone()  # a point mass would hand out its parameter
-        return draws
+            value, fn = site["value"], site["fn"]
+            full = value.expand(fn.batch_shape + value.shape[value.dim() - fn.event_dim :])
+            values[name] = full.reshape(num_samples, *self._shapes[name])
+        return values
 
     def log_prob(self, draws: Mapping[str, Tensor]) -> Tensor:
         """The log-density of values of the global sites.
@@ -315,10 +323,6 @@ class Guide(AutoMessenger):
         own = [{name: draws[name] for name in self._assigned if self._assigned[name] is f} for f in families]
         parts = [family.log_prob(values) for family, values in zip(families, own, strict=True)]
         return torch.stack(parts).sum(0)
-
-    @staticmethod
-    def _inside(site: Message) -> bool:
-        return any(frame.name != "draws" for frame in vectorized(site))
 
     def summary(self) -> dict[str, Any]:
         """Numbers about the fitted posterior, by family."""

@@ -66,14 +66,15 @@ class ParticleBound(OnePassELBO):
                 if guide.family_of(name).local:
                     raise ValueError(f"site {name!r} is drawn for every example: expected global sites alone")
                 weight = weight + self._by_draw(guide, site, site["infer"]["prior"].log_prob(site["value"]))
+        drawn = guide.drawn(self.num_particles)
         for family in guide.families:
             assert isinstance(family, Family)
             if isinstance(family, Delta):
                 continue
             if without_density(family):
                 raise ValueError(f"{type(family).__name__} has no density: expected families that have one")
-            own = {name: sites[name]["value"] for name in guide.sites if guide.family_of(name) is family}
-            weight = weight - family.log_prob(own).reshape(-1)
+            own = {name: value for name, value in drawn.items() if guide.family_of(name) is family}
+            weight = weight - family.log_prob(own)
         return likelihood.expand(self.num_particles), weight.expand(self.num_particles)
 
     @staticmethod

@@ -140,7 +140,9 @@ def bounded(x):
     ],
 )
 def test_a_start_outside_the_support_is_refused(family, name, value, support):
-    with pytest.raises(SettingError, match=f"init = '{name}': expected finite values inside .* of its prior, {support}"):
+    with pytest.raises(
+        SettingError, match=f"init = '{name}': expected finite values inside .* of its prior, {support}"
+    ):
         Guide(bounded, family(), (X,), init={name: value})
     inside = {"s": 3, "share": torch.tensor([0.5, 0.9]), "mix": torch.tensor([0.2, 0.3, 0.5]).double()}
     guide = Guide(bounded, family(), (X,), init=inside)  # whole numbers and other dtypes are taken as the site's

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Literal
 
+import torch
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import get_plates
 from torch import Tensor
 
 from ..models.layers import affine, per_token
 from ..models.uses import arguments
 from ..priors import SettingError
 from .family import Family, Message
-from .guide import Guide
+from .guide import Guide, outer_shape
 
 Estimator = Literal["shared", "local_reparameterization", "flipout"]
 
@@ -33,7 +35,9 @@ class PerSequence(Messenger):
     weight once; elsewhere flipout takes its place. Biases are drawn anew too: they are weights whose one input is 1.
 
     A weight keeps the shared draw if anything but `linear` uses it (an embedding, a gain, a tied table, the layers of
-    torch), if it is computed from its site (a non-centred form), or if its family has no such estimator.
+    torch), if it is computed from its site (a non-centred form), or if its family has no such estimator. So it does in
+    a call whose input is not ``[B, T, D]`` or ``[S, B, T, D]`` with the ``B`` of the data plate (rows of a grid in the
+    place of sequences, say); whether an axis of that size is the batch is not known, and taken to be so.
 
     Args:
         guide: The guide under which the model runs inside.
@@ -55,6 +59,7 @@ class PerSequence(Messenger):
 
     def __enter__(self) -> PerSequence:
         self._drawn.clear()
+        self._samples, self._outside = outer_shape()[:-1], {frame.name for frame in get_plates()}
         super().__enter__()
         return self
 
@@ -64,7 +69,7 @@ class PerSequence(Messenger):
 
     def _pyro_linear(self, msg: Message) -> None:
         x, weight, bias = arguments(*msg["args"], **msg["kwargs"])
-        if msg["done"] or x.dim() < 3:
+        if msg["done"] or not self._of_sequences(x):
             return
         mapped = self._mapped(x, weight)
         ones = x.new_ones(x.shape[-3], 1, 1)
@@ -75,6 +80,13 @@ class PerSequence(Messenger):
         if bias is not None:
             y = y + (per_token(bias) if shift is None else shift)
         msg["value"], msg["done"] = y, True
+
+    def _of_sequences(self, x: Tensor) -> bool:
+        """Whether an input is ``[B, T, D]`` or ``[S, B, T, D]``: one plate of the model is around it, of size ``B``."""
+        plates = [frame for frame in get_plates() if frame.vectorized and frame.name not in self._outside]
+        if len(plates) != 1 or plates[0].dim != -1 or x.dim() < 3:
+            return False
+        return x.shape[-3] == plates[0].size and x.shape[:-3] in (torch.Size(), self._samples)
 
     def _mapped(self, x: Tensor, drawn: Tensor, of_bias: bool = False) -> Tensor | None:
         name, value = self._drawn.get(id(drawn), ("", None))

@@ -26,6 +26,7 @@ from ..models.uses import AffineUses
 from ..priors import SettingError, assign, choice_name
 from ..priors.globs import near_misses
 from .family import Contribution, Distribution, Family, LatentSite, Message
+from .starting import told
 
 
 def is_latent(site: Message) -> bool:
@@ -44,6 +45,15 @@ def vectorized(site: Message) -> list[CondIndepStackFrame]:
     return [frame for frame in site["cond_indep_stack"] if frame.vectorized]
 
 
+def outer_shape() -> torch.Size:
+    """The axes of the plates around, as a guide that is entered now meets them: ``[S, 1]``, or ``[]`` without any."""
+    outer = [frame for frame in get_plates() if frame.vectorized]
+    shape = [1] * max((-frame.dim for frame in outer), default=0)
+    for frame in outer:
+        shape[frame.dim] = frame.size
+    return torch.Size(shape)
+
+
 def as_evaluated(model: Callable[..., Any]) -> AbstractContextManager[None]:
     """Run a net in evaluation mode, so that a look at its sites leaves the statistics of its normalisation alone."""
     return eval_mode(model) if isinstance(model, nn.Module) else nullcontext()
@@ -56,13 +66,6 @@ def run_once(
     with torch.no_grad(), as_evaluated(model), poutine.block(), poutine.trace() as tracer, watch or nullcontext():
         model(*example)
     return {name: site for name, site in tracer.trace.nodes.items() if site["type"] == "sample"}
-
-
-def _start(name: str, value: Any, shape: torch.Size) -> Tensor:
-    value = torch.as_tensor(value).detach().clone()
-    if value.shape != shape:
-        raise SettingError("init", name, f"a value of shape {tuple(shape)}, not {tuple(value.shape)}")
-    return value
 
 
 def assign_families(families: Family | Mapping[str, Family], sites: Mapping[str, bool]) -> dict[str, Family]:
@@ -118,7 +121,8 @@ class Guide(AutoMessenger):
         affine_calls: How many calls of `linear` use a site in one run, for sites that nothing else uses.
 
     Raises:
-        SettingError: A pattern matches no site, or no pattern covers a site.
+        SettingError: A pattern matches no site, no pattern covers a site, or ``init`` names no site or holds a value
+            that its prior cannot draw.
 
     Reference:
         `pyro.infer.autoguide.AutoMessenger`.
@@ -153,16 +157,11 @@ class Guide(AutoMessenger):
             family.check(name, sites[name], shapes[name])
         distinct = list(dict.fromkeys(assigned.values()))
         for family in distinct:
-            own = {
-                name: LatentSite(
-                    sites[name]["fn"],
-                    _start(name, start.get(name, sites[name]["value"]), shapes[name]),
-                    plates[name],
-                    name in uses.matrices,
-                )
-                for name in sites
-                if assigned[name] is family
-            }
+            own = {}
+            for name in (name for name in sites if assigned[name] is family):
+                value = sites[name]["value"].detach().clone()
+                site = LatentSite(sites[name]["fn"], value, plates[name], name in uses.matrices)
+                own[name] = told(name, site, start[name]) if name in start else site
             family.setup(own)
         self.families = nn.ModuleList(distinct)
         # Plain handles: a module read through a Pyro module restates every one of its parameters, at each access.
@@ -214,17 +213,14 @@ class Guide(AutoMessenger):
             self.__dict__["_stating"] = False
 
     def __enter__(self) -> Any:
-        outer = [frame for frame in get_plates() if frame.vectorized]
-        shape = [1] * max((-frame.dim for frame in outer), default=0)
-        for frame in outer:
-            shape[frame.dim] = frame.size
+        outer = outer_shape()
         entered = super().__enter__()
         if self._stating:  # now that the trace is open: objectives look there for something to train
             pyro.module(self._prefix, self.__dict__["_modules"]["families"])
         self._priors.clear()
         for family in self._distinct:
             if family.local or not self._local_only:
-                family.draw(torch.Size(shape))
+                family.draw(outer)
         return entered
 
     @contextmanager
@@ -291,17 +287,25 @@ class Guide(AutoMessenger):
         dim, evaluated = -self.plate_nesting - 1, as_evaluated(self.model)
         with torch.no_grad(), evaluated, poutine.block(), pyro.plate("draws", num_samples, dim=dim), self, Undrawn():
             self.model(*example)
-        draws = {}
-        for name, family in self._assigned.items():
-            if family.local:
-                continue
+        # a point mass would hand out its parameter
+        return {name: value.detach().clone() for name, value in self.drawn(num_samples).items()}
+
+    def drawn(self, num_samples: int) -> dict[str, Tensor]:
+        """The values of the global sites in the last run, which was inside one plate of draws or, with 1, inside none.
+
+        Args:
+            num_samples: ``S``.
+
+        Returns:
+            ``[S, ...]`` by site, each of the shape that it has without the plate.
+        """
+        values = {}
+        for name in (name for name, family in self._assigned.items() if not family.local):
             site = self.trace.nodes[name]
-            value = site["value"].detach()
-            event = value.shape[value.dim() - site["fn"].event_dim :]
-            full = value.expand(site["fn"].batch_shape + event)
-            draw = full if self._inside(site) else full.reshape(num_samples, -1, *event).squeeze(1)
-            draws[name] = draw.clone()  # a point mass would hand out its parameter
-        return draws
+            value, fn = site["value"], site["fn"]
+            full = value.expand(fn.batch_shape + value.shape[value.dim() - fn.event_dim :])
+            values[name] = full.reshape(num_samples, *self._shapes[name])
+        return values
 
     def log_prob(self, draws: Mapping[str, Tensor]) -> Tensor:
         """The log-density of values of the global sites.
@@ -319,10 +323,6 @@ class Guide(AutoMessenger):
         own = [{name: draws[name] for name in self._assigned if self._assigned[name] is f} for f in families]
         parts = [family.log_prob(values) for family, values in zip(families, own, strict=True)]
         return torch.stack(parts).sum(0)
-
-    @staticmethod
-    def _inside(site: Message) -> bool:
-        return any(frame.name != "draws" for frame in vectorized(site))
 
     def summary(self) -> dict[str, Any]:
         """Numbers about the fitted posterior, by family."""

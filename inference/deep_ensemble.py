@@ -66,6 +66,8 @@ class DeepEnsemble(Driver):
         return self.member.starts_from
 
     def refusal(self, model: BayesianModel) -> str | None:
+        if reason := model.no_fresh_start:
+            return f"a net that starts afresh for every member: {reason}"
         return self.member.refusal(model)
 
     def check(self, model: BayesianModel, guide: Families | None) -> None:

@@ -152,14 +152,14 @@ class Driver(ABC):
             raise SettingError("guide", None, f"a guide: {name} fits one")
         if not self.needs_guide and guide is not None:
             raise SettingError("guide", type(guide).__name__, f"none: {name} would ignore it")
-        if isinstance(guide, Guide):
-            if guide.model is not model:
-                raise SettingError("guide", "Guide", "a guide of this model, or families to make one from")
-            found = next(guide.parameters()).dtype
-            if found != self.place[1]:
-                raise SettingError("dtype", self.dtype, f"{str(found).removeprefix('torch.')}, which the guide has")
+        if isinstance(guide, Guide) and guide.model is not model:
+            raise SettingError("guide", "Guide", "a guide of this model, or families to make one from")
         if reason := self.refusal(model):
             raise SettingError("driver", name, reason)
+        for parameter in guide.parameters() if isinstance(guide, Guide) else ():
+            if parameter.dtype != self.place[1]:
+                found = str(parameter.dtype).removeprefix("torch.")
+                raise SettingError("dtype", self.dtype, f"{found}, which the guide has")
 
     @abstractmethod
     def _run(self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor) -> Posterior:

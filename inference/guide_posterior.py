@@ -11,10 +11,8 @@ from .. import guides
 from ..guides import Delta, Family, Guide
 from ..models import BayesianModel
 from ..priors import choice_name, settings
-from . import posterior
 from .data import Inputs
 from .posterior import Posterior
-from .prediction import slices
 
 
 class GuidePosterior(Posterior):
@@ -40,11 +38,7 @@ class GuidePosterior(Posterior):
         return 1 if point and not self.model.rows else None
 
     def chunks(self, num_samples: int, most: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
-        # drawn in blocks that depend on nothing but the model, so that draws are the same for any batch size
-        for block in slices(num_samples, max(1, posterior.MAX_NUMBERS // max(self.num_weights, 1))):
-            draws = self.guide.draw(block.stop - block.start, *self.example)
-            for where in slices(block.stop - block.start, most):
-                yield where.stop - where.start, {name: values[where] for name, values in draws.items()}
+        return self._in_blocks(num_samples, most, lambda size: self.guide.draw(size, *self.example))
 
     def tensors(self) -> dict[str, Tensor]:
         x = self.example[0]

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from ..models import BayesianModel
-from . import posterior
 from .posterior import Posterior
-from .prediction import slices
 from .unconstrained import Unconstrained
 
 
@@ -46,14 +44,11 @@ class LowRankPosterior(Posterior):
         return None
 
     def chunks(self, num_samples: int, most: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
-        # drawn in blocks that depend on nothing but the model, so that draws are the same for any batch size
-        for block in slices(num_samples, max(1, posterior.MAX_NUMBERS // max(self.num_weights, 1))):
-            size = block.stop - block.start
-            vectors = self.mean + self.scale * self._noise(size, len(self.mean))
-            vectors = vectors + self._noise(size, len(self.factor)) @ self.factor
-            values = self.sites.values(vectors)
-            for where in slices(size, most):
-                yield where.stop - where.start, {name: value[where] for name, value in values.items()}
+        return self._in_blocks(num_samples, most, self._fresh)
+
+    def _fresh(self, size: int) -> dict[str, Tensor]:
+        vectors = self.mean + self.scale * self._noise(size, len(self.mean))
+        return self.sites.values(vectors + self._noise(size, len(self.factor)) @ self.factor)
 
     def _noise(self, *shape: int) -> Tensor:
         return torch.randn(shape, dtype=self.mean.dtype, device=self.mean.device)

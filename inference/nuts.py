@@ -60,7 +60,7 @@ class NUTS(Driver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count(self, "warmup_steps", "chains", "max_tree_depth")
+        check_count(self, "num_samples", "warmup_steps", "chains", "max_tree_depth")
         check_positive(self, "temperature")
         check(self, "num_samples", self.num_samples >= 4, "at least 4 draws, which its diagnostics need")
         check(self, "target_accept", 0 < self.target_accept < 1, "a number between 0 and 1")
@@ -73,6 +73,8 @@ class NUTS(Driver):
             return f"priors on all parameters: nuts cannot learn {name} (fixed would leave it as it is)"
         if not model.sites:
             return "a model with at least one random site"
+        if self.chains > 1 and (reason := model.no_fresh_start):
+            return f"a net that starts afresh for every chain (or 1 chain): {reason}"
         return None
 
     def _run(self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor) -> Posterior:

@@ -19,7 +19,7 @@ from ..guides import Guide
 from ..guides.estimators import Estimator, PerSequence, refuse_unused
 from ..guides.guide import as_evaluated, vectorized
 from ..models.likelihoods import Undrawn
-from ..priors.settings import check_option
+from ..priors.settings import check_count, check_option, check_positive
 
 Message = dict[str, Any]
 
@@ -77,12 +77,17 @@ class OnePassELBO(ELBO):
         num_particles: Draws from the guide for one estimate, run together under one plate, default 1.
         estimator: What the sequences of a batch share, default ``shared``: the draw of all weights. With
             ``local_reparameterization`` and ``flipout`` they do not share it; see `PerSequence`.
+
+    Raises:
+        SettingError: A setting is out of range.
     """
 
     def __init__(self, *, temperature: float = 1.0, num_particles: int = 1, estimator: Estimator = "shared"):
         super().__init__(num_particles=num_particles, vectorize_particles=num_particles > 1)
         self.temperature = temperature
         self.estimator = estimator
+        check_positive(self, "temperature")
+        check_count(self, "num_particles")
         check_option(self, "estimator", Estimator)
 
     def sites(self, guide: Guide, *args: Any, **kwargs: Any) -> dict[str, Message]:

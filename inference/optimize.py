@@ -79,7 +79,8 @@ class Fit:
         data: The data, on the model's device.
         objective: The bound and its temperature.
         beta: The weight of the KL when a share of the steps is done.
-        full_from: The share of the steps from which ``beta`` is what it stays; only then can a state be the best.
+        full_from: The share of the steps from which ``beta`` is what it stays; only then can a state be the best, but
+            for the last state, which always can.
         driver: Whose work it is, which a checkpoint belongs to; default ``settings``.
         optimizer: What makes the optimizer of the parameters, default ``settings``.
     """
@@ -149,7 +150,9 @@ class Fit:
                 self.epoch_ended(epoch)
                 entry: dict[str, Any] = {"epoch": epoch, **sums, "beta": self.beta(progress)}
                 if epoch % settings.validate_every == 0 or epoch == settings.epochs:
-                    entry["validation_nll"] = self.validate(epoch, progress >= self.full_from)
+                    # where the steps are few there is none with the full weight: the last state is nearest to it
+                    eligible = progress >= self.full_from or epoch == settings.epochs
+                    entry["validation_nll"] = self.validate(epoch, eligible)
                 records.append({**entry, "seconds": round(time.perf_counter() - started, 3)})
                 monitor.record(records[-1])
                 text = self.text(entry)

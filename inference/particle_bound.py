@@ -10,6 +10,7 @@ from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from ..guides import Delta, Family, Guide
+from ..priors.settings import check
 from .objective import Message, OnePassELBO, Terms
 
 
@@ -38,6 +39,9 @@ class ParticleBound(OnePassELBO):
         alpha: Any number but 1; 0 is the importance-weighted bound.
         num_particles: ``K``, run together under one plate.
 
+    Raises:
+        SettingError: ``alpha`` is 1 or not finite, or ``num_particles`` no whole number of at least 1.
+
     Reference:
         Li and Turner, 2016, Eq. 10 and Sec. 4.3 (minibatches); Burda et al., 2016, Eq. 8.
     """
@@ -45,6 +49,7 @@ class ParticleBound(OnePassELBO):
     def __init__(self, *, alpha: float, num_particles: int):
         super().__init__(num_particles=num_particles)
         self.alpha = alpha
+        check(self, "alpha", math.isfinite(alpha) and alpha != 1, "a finite number other than 1, where it is the ELBO")
 
     def log_weights(self, guide: Guide, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Log-likelihood and log prior less log q of every draw, ``[K]`` each.
@@ -61,14 +66,15 @@ class ParticleBound(OnePassELBO):
                 if guide.family_of(name).local:
                     raise ValueError(f"site {name!r} is drawn for every example: expected global sites alone")
                 weight = weight + self._by_draw(guide, site, site["infer"]["prior"].log_prob(site["value"]))
+        drawn = guide.drawn(self.num_particles)
         for family in guide.families:
             assert isinstance(family, Family)
             if isinstance(family, Delta):
                 continue
             if without_density(family):
                 raise ValueError(f"{type(family).__name__} has no density: expected families that have one")
-            own = {name: sites[name]["value"] for name in guide.sites if guide.family_of(name) is family}
-            weight = weight - family.log_prob(own).reshape(-1)
+            own = {name: value for name, value in drawn.items() if guide.family_of(name) is family}
+            weight = weight - family.log_prob(own)
         return likelihood.expand(self.num_particles), weight.expand(self.num_particles)
 
     @staticmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
@@ -68,6 +68,19 @@ class Posterior(ABC):
     @abstractmethod
     def chunks(self, num_samples: int, most: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
         """Draws of the global sites in chunks: how many (at most ``most``), and their values ``[s, ...]`` by site."""
+
+    def _in_blocks(
+        self, num_samples: int, most: int, draw: Callable[[int], dict[str, Tensor]]
+    ) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """`chunks` where as many draws can be had as are wanted: ``draw`` makes some, ``[s, ...]`` by site.
+
+        They are made in blocks that depend on nothing but the model, so that they are the same for any ``most``.
+        """
+        for block in slices(num_samples, max(1, MAX_NUMBERS // max(self.num_weights, 1))):
+            size = block.stop - block.start
+            draws = draw(size)
+            for where in slices(size, most):
+                yield where.stop - where.start, {name: values[where] for name, values in draws.items()}
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:

@@ -12,9 +12,7 @@ from torch import Tensor
 from ..models import BayesianModel
 from ..priors import SettingError
 from ..priors.improper import is_flat
-from . import posterior
 from .posterior import Posterior
-from .prediction import slices
 
 FLAT = "proper priors: a flat prior has no predictive, since nothing can be drawn from it"
 
@@ -50,15 +48,13 @@ class PriorFunctions(Posterior):
         return None
 
     def chunks(self, num_samples: int, most: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
-        names = list(self.model.initial_values())
-        # in blocks that depend on nothing but the model, so that draws are the same for any batch size
-        for block in slices(num_samples, max(1, posterior.MAX_NUMBERS // max(self.num_weights, 1))):
-            size = block.stop - block.start
-            with poutine.block(), poutine.trace() as tracer, pyro.plate("draws", size, dim=-2):
-                self.model.sample_globals()
-            draws = {name: tracer.trace.nodes[name]["value"].squeeze(1) for name in names}  # [S, 1, ...]
-            for where in slices(size, most):
-                yield where.stop - where.start, {name: values[where] for name, values in draws.items()}
+        return self._in_blocks(num_samples, most, self._fresh)
+
+    def _fresh(self, size: int) -> dict[str, Tensor]:
+        with poutine.block(), poutine.trace() as tracer, pyro.plate("draws", size, dim=-2):
+            self.model.sample_globals()
+        nodes = tracer.trace.nodes
+        return {name: nodes[name]["value"].squeeze(1) for name in self.model.initial_values()}  # [S, 1, ...]
 
     def tensors(self) -> dict[str, Tensor]:
         return {}

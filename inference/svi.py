@@ -35,7 +35,7 @@ class SVI(Optimizing):
         kl_weight: :math:`\lambda \ge 0`, default 1: other values temper the KL alone, and the result is no posterior.
             Rows have a weight of their own besides, in their prior.
         kl_warmup: Share of the steps over which :math:`\beta_t` grows from 0 to 1, at least 0 and below 1, default 0.
-            The best state is looked for after it.
+            The best state is looked for after it, the last one included in any case.
         estimator: What the sequences of a batch share in training. ``shared`` (default): one draw of the weights;
             ``flipout``: its noise, turned by random signs for every sequence; ``local_reparameterization``: nothing in
             layers that see one token a sequence, where pre-activations are drawn in the place of weights, and flipout
@@ -73,7 +73,7 @@ class SVI(Optimizing):
         check_count(self, "particles")
         check_positive(self, "temperature")
         check_option(self, "estimator", Estimator)
-        check(self, "kl_weight", self.kl_weight >= 0, "a number of at least 0")
+        check(self, "kl_weight", 0 <= self.kl_weight < float("inf"), "a finite number of at least 0")
         check(self, "kl_warmup", 0 <= self.kl_warmup < 1, "a share of the steps, at least 0 and below 1")
         check(self, "bound", isinstance(self.bound, Bound), "a bound: elbo, importance_weighted or renyi")
         if self.bound.weighs_draws:

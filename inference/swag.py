@@ -199,8 +199,8 @@ def renew_statistics(model: BayesianModel, values: dict[str, Tensor], data: Data
         return
     one = {name: value[0] for name, value in values.items()}
     with _averaging(parts), torch.no_grad(), poutine.block(), Undrawn():
-        for where in slices(len(data), batch_size):
-            if where.stop - where.start > 1:  # one example has no variance
+        for where in slices(len(data), max(batch_size, 2)):  # one example may have no variance, or one of its own
+            if where.stop - where.start > 1 or len(data) == 1:
                 poutine.condition(model, data=one)(take(data.x, where))
 
 

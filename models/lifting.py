@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pyro
 import torch
@@ -36,6 +36,12 @@ class _Scope:
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return type(self), ()
+
+
+def _reset_of(module: nn.Module) -> Callable[[], None] | None:
+    """What starts a module's own parameters afresh, if it has that."""
+    found: Callable[[], None] | None = getattr(module, "reset_parameters", None)
+    return found or getattr(module, "_reset_parameters", None)
 
 
 class BayesianModel(PyroModule):
@@ -143,6 +149,14 @@ class BayesianModel(PyroModule):
         model._modules["weight_priors"].center(values)
         return model
 
+    @property
+    def no_fresh_start(self) -> str | None:
+        """Why `reinitialized` cannot work, or None when it can."""
+        for name, module in self._modules["net"].named_modules():
+            if _reset_of(module) is None and next(module.parameters(recurse=False), None) is not None:
+                return f"{type(module).__name__} at {name!r} has parameters but no reset_parameters()"
+        return None
+
     def reinitialized(self, seed: int) -> BayesianModel:
         """A copy whose net starts afresh, by every module's ``reset_parameters``, from this seed.
 
@@ -152,15 +166,14 @@ class BayesianModel(PyroModule):
         Raises:
             ValueError: A module owns parameters and cannot start them.
         """
+        if reason := self.no_fresh_start:
+            raise ValueError(reason)
         model = copy.deepcopy(self)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            for name, module in model._modules["net"].named_modules():
-                reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
-                if reset is not None:
+            for module in model._modules["net"].modules():
+                if (reset := _reset_of(module)) is not None:
                     reset()
-                elif next(module.parameters(recurse=False), None) is not None:
-                    raise ValueError(f"{type(module).__name__} at {name!r} has parameters but no reset_parameters()")
         model._modules["weight_priors"].restart()
         own = dict(self._modules["net"].named_parameters())
         model.set_initial_values({n: p for n, p in own.items() if n not in self.sites and not p.requires_grad})

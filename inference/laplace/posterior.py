@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ...models import BayesianModel
 from ...models.calling import eval_mode
-from .. import posterior as posteriors
 from ..data import Inputs, first, move, take
 from ..posterior import Posterior
 from ..prediction import slices
@@ -65,14 +64,13 @@ class LaplacePosterior(Posterior):
         return None
 
     def chunks(self, num_samples: int, most: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
-        # in blocks that depend on nothing but the model, so that draws are the same for any batch size
-        for block in slices(num_samples, max(1, posteriors.MAX_NUMBERS // max(self.num_weights, 1))):
-            size = block.stop - block.start
-            draws = {name: value.expand(size, *value.shape) for name, value in self.mode.items()}
-            for name, deviation in self.normal.draw(size).items():
-                draws[name] = draws[name] + (deviation * math.sqrt(self.temperature)).to(self.mode[name])
-            for where in slices(size, most):
-                yield where.stop - where.start, {name: values[where] for name, values in draws.items()}
+        return self._in_blocks(num_samples, most, self._fresh)
+
+    def _fresh(self, size: int) -> dict[str, Tensor]:
+        draws = {name: value.expand(size, *value.shape) for name, value in self.mode.items()}
+        for name, deviation in self.normal.draw(size).items():
+            draws[name] = draws[name] + (deviation * math.sqrt(self.temperature)).to(self.mode[name])
+        return draws
 
     def run(self, weights: dict[str, Tensor], x: Inputs, size: int) -> tuple[Tensor, dict[str, Tensor]]:
         if not self.linearized:

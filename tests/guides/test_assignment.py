@@ -1,10 +1,14 @@
 """Which family gets which site, and what a guide takes from what it is given."""
 
+import math
+
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
 
-from pyroformer.guides import Delta, DirichletRows, Guide, MeanField
+from pyroformer.guides import Delta, DirichletRows, FullRank, Guide, MeanField
 from pyroformer.models import BayesianModel, Features, Output, Transformer
 from pyroformer.priors import FlatRows, Learned, Normal, SettingError
 
@@ -113,6 +117,39 @@ def test_posteriors_start_at_the_net_or_where_they_are_told():
         Guide(model, MeanField(), (X,), init={"postion": position})
     with pytest.raises(SettingError, match=r"init = 'position': expected a value of shape \(2, 4\), not \(4,\)"):
         Guide(model, MeanField(), (X,), init={"position": position[0]})
+
+
+def bounded(x):
+    """A positive number, a share, a point of a simplex."""
+    pyro.sample("s", dist.Gamma(2.0, 1.0))
+    pyro.sample("share", dist.Uniform(torch.zeros(2), 1.0).to_event(1))
+    pyro.sample("mix", dist.Dirichlet(torch.ones(3)))
+
+
+@pytest.mark.parametrize("family", [MeanField, Delta, FullRank])
+@pytest.mark.parametrize(
+    ("name", "value", "support"),
+    [
+        ("s", -1.0, "GreaterThan"),
+        ("s", 0.0, "GreaterThan"),
+        ("s", math.inf, "GreaterThan"),
+        ("s", math.nan, "GreaterThan"),
+        ("share", torch.tensor([0.5, 1.5]), "Interval"),
+        ("mix", torch.tensor([0.5, 0.5, 0.5]), "Simplex"),
+        ("mix", torch.tensor([0.0, 0.0, 1.0]), "Simplex"),
+    ],
+)
+def test_a_start_outside_the_support_is_refused(family, name, value, support):
+    with pytest.raises(
+        SettingError, match=f"init = '{name}': expected finite values inside .* of its prior, {support}"
+    ):
+        Guide(bounded, family(), (X,), init={name: value})
+    inside = {"s": 3, "share": torch.tensor([0.5, 0.9]), "mix": torch.tensor([0.2, 0.3, 0.5]).double()}
+    guide = Guide(bounded, family(), (X,), init=inside)  # whole numbers and other dtypes are taken as the site's
+    assert all(p.isfinite().all() and p.dtype == torch.float32 for p in guide.parameters())
+    for own, found in guide(X).items():
+        if family is Delta:
+            torch.testing.assert_close(found, torch.as_tensor(inside[own]).to(found))
 
 
 @pytest.mark.parametrize(

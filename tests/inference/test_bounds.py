@@ -3,6 +3,8 @@
 import itertools
 import math
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
@@ -267,3 +269,51 @@ def test_a_bound_in_a_net_of_several_layers(line):
         hidden = (line.x.double() @ drawn["0.weight"][k].T + drawn["0.bias"][k]).tanh()
         loc = hidden @ drawn["2.weight"][k].T + drawn["2.bias"][k]
         torch.testing.assert_close(likelihood[k], TorchNormal(loc, 0.5).log_prob(line.y.double()).sum())
+
+
+def groups(y):
+    """Plates of the model's own: a level for all, one for each group, and a positive number for each member."""
+    mu = pyro.sample("mu", dist.Normal(torch.zeros((), dtype=torch.float64), 1.0))
+    shares = pyro.sample("shares", dist.Dirichlet(torch.ones(2, dtype=torch.float64)))
+    with pyro.plate("member", 3, dim=-1):
+        size = pyro.sample("size", dist.LogNormal(mu, 0.3))
+        with pyro.plate("group", 4, dim=-2):
+            level = pyro.sample("level", dist.Normal(mu, 0.5))
+            pyro.sample("obs", dist.Normal(size * level + shares[..., 0], 0.5), obs=y)
+
+
+@pytest.mark.parametrize("families", [MeanField(init_scale=0.3), {"size": Delta(), "*": MeanField(init_scale=0.3)}])
+@pytest.mark.parametrize("draws", [1, 5])
+def test_plates_of_the_model_count_in_the_weights(families, draws):
+    y = torch.linspace(0, 2, 12).double().view(4, 3)
+    guide = Guide(groups, families, (y,))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        likelihood, weight = ParticleBound(alpha=0.0, num_particles=draws).log_weights(guide, y)
+    values = {name: guide.drawn(draws)[name].detach() for name in guide.sites}
+    shapes = {"mu": (), "shares": (2,), "size": (3,), "level": (4, 3)}
+    assert {name: tuple(value.shape[1:]) for name, value in values.items()} == shapes
+    for k in range(draws):
+        mu, shares, size, level = (values[name][k] for name in shapes)
+        by_hand = TorchNormal(size * level + shares[0], 0.5).log_prob(y).sum()
+        torch.testing.assert_close(likelihood[k], by_hand)
+        prior = TorchNormal(0.0, 1.0).log_prob(mu) + LogNormal(mu, 0.3).log_prob(size).sum()
+        prior = prior + TorchNormal(mu, 0.5).log_prob(level).sum()
+        family = guide.family_of("mu")
+        one = {name: value[k] for name, value in values.items() if guide.family_of(name) is family}
+        with torch.no_grad():
+            torch.testing.assert_close(weight[k], prior - family.log_prob(one))
+    assert draws == 1 or weight.std() > 0.1  # planted: one weight for all draws
+
+
+def test_one_draw_in_plates_is_the_elbo():
+    y = torch.linspace(0, 2, 12).double().view(4, 3)
+    start = {"mu": torch.tensor(0.0), "size": torch.ones(3), "level": torch.ones(4, 3)}
+    guide = Guide(groups, MeanField(init_scale=0.1), (y,), init=start)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        plain = OnePassELBO(num_particles=20_000).terms(guide, y).elbo
+        weights = sum(ParticleBound(alpha=0.0, num_particles=20_000).log_weights(guide, y))
+    loc, error = mean_of(weights)
+    assert abs(loc - plain) < 5 * 2**0.5 * error
+    assert abs(loc - plain - 0.5) > 5 * 2**0.5 * error  # planted

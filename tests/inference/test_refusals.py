@@ -17,6 +17,8 @@ from pyroformer.inference import (
     Driver,
     ImportanceWeighted,
     Laplace,
+    OnePassELBO,
+    ParticleBound,
     Renyi,
 )
 from pyroformer.models import BayesianModel, Features, Gaussian, Output, Transformer
@@ -80,6 +82,31 @@ def test_refusals_come_before_any_work(driver, guide, prior, message):
         driver.run(model(prior), guide, None)  # there are not even data
 
 
+class Scaled(nn.Module):
+    """A net that cannot start its parameter anew."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        return self.scale * x.mean(-1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("driver", "message"),
+    [
+        (NUTS(chains=2), r"for every chain \(or 1 chain\): Scaled at '' has parameters but no reset_parameters\(\)"),
+        (DeepEnsemble(member=MAP()), r"a net that starts afresh for every member: Scaled at '' has parameters"),
+        (DeepEnsemble(member=NUTS(), size=1), "a net that starts afresh for every member"),
+    ],
+)
+def test_a_net_without_a_fresh_start_is_refused_before_any_work(driver, message):
+    with pytest.raises(SettingError, match=message):
+        driver.run(BayesianModel(Scaled(), Normal()), None, None)
+    assert NUTS().refusal(BayesianModel(Scaled(), Normal())) is None and driver.refusal(model("weights")) is None
+
+
 @pytest.mark.parametrize(
     ("driver", "guide", "prior"),
     [
@@ -109,6 +136,13 @@ def test_a_guide_of_another_model_is_refused():
     assert SVI(epochs=1).run(first, guide, Data(X, Y)).guide is guide
 
 
+def test_a_guide_without_parameters_is_refused_by_what_it_lacks():
+    for prior in ("fixed", "learned"):
+        built = model(prior)
+        with pytest.raises(SettingError, match="at least one random site"):
+            SVI().run(built, Guide(built, {}, (X[:2],)), None)
+
+
 def test_noise_alone_is_a_random_site():
     built = BayesianModel(nn.Linear(2, 1), Fixed(), Gaussian(noise="random"))
     y = torch.randn(6, 1)
@@ -133,6 +167,14 @@ def test_noise_alone_is_a_random_site():
         (lambda: SVI(particles=0), "particles = 0"),
         (lambda: SVI(temperature=0.0), "temperature = 0.0"),
         (lambda: SVI(kl_weight=-1.0), "kl_weight = -1.0"),
+        (lambda: SVI(kl_weight=float("inf")), "kl_weight = inf: expected a finite number of at least 0"),
+        (lambda: SVI(kl_weight=float("nan")), "kl_weight = nan: expected a finite number of at least 0"),
+        (lambda: OnePassELBO(temperature=-1), "temperature = -1: expected a number above 0"),
+        (lambda: OnePassELBO(temperature=float("inf")), "temperature = inf"),
+        (lambda: OnePassELBO(num_particles=0), "num_particles = 0: expected a whole number of at least 1"),
+        (lambda: OnePassELBO(num_particles=1.5), "num_particles = 1.5"),
+        (lambda: ParticleBound(alpha=0.0, num_particles=0), "num_particles = 0"),
+        (lambda: ParticleBound(alpha=1, num_particles=2), "alpha = 1: expected a finite number other than 1"),
         (lambda: SVI(kl_warmup=1.0), "kl_warmup = 1.0"),
         (lambda: SVI(bound=IW), "particles = 1: expected at least 2 for this bound: with one draw it is elbo"),
         (lambda: SVI(bound=IW, particles=2, temperature=0.5), "temperature = 0.5: expected 1: elbo is the only bound"),
@@ -144,6 +186,7 @@ def test_noise_alone_is_a_random_site():
         (lambda: SVI(dtype="float16"), "dtype = 'float16': expected one of float32, float64"),
         (lambda: SVI(device="tpu9"), "device = 'tpu9': expected a torch device of this machine"),
         (lambda: NUTS(num_samples=3), "num_samples = 3: expected at least 4"),
+        (lambda: NUTS(num_samples=10.5), "num_samples = 10.5: expected a whole number"),
         (lambda: NUTS(target_accept=1.0), "target_accept = 1.0"),
         (lambda: NUTS(chains=0), "chains = 0"),
         (lambda: DeepEnsemble(size=0), "size = 0"),

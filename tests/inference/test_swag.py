@@ -184,6 +184,32 @@ def test_statistics_of_normalisation_are_those_of_the_mean(line):
     assert norm.momentum == 0.1 and not norm.training
 
 
+class OverTokens(nn.Module):
+    """A net that normalises over the tokens of an example too, so that one example is enough to train on."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.head = nn.BatchNorm1d(3), nn.Linear(3, 1)
+
+    def forward(self, x):
+        return self.head(self.norm(x).tanh().mean(-1))
+
+
+@pytest.mark.parametrize(("size", "examples", "together"), [(1, 5, 2), (1, 4, 2), (2, 5, 2), (3, 5, 3), (1, 1, 1)])
+def test_statistics_of_normalisation_are_renewed_whatever_the_batch(size, examples, together):
+    torch.manual_seed(0)
+    x = 4.0 + 2.0 * torch.randn(examples, 3, 6)
+    start = ML(epochs=1, batch_size=size)
+    model = BayesianModel(OverTokens(), Normal(), Gaussian())
+    norm = SWAG(start=start, epochs=2).run(model, None, Data(x, x.mean((1, 2))[:, None])).model.net.norm
+    batches = [batch for batch in x.split(together) if len(batch) > 1 or examples == 1]
+    means = torch.stack([batch.mean((0, 2)) for batch in batches])
+    variances = torch.stack([batch.transpose(1, 2).reshape(-1, 3).var(0) for batch in batches])
+    torch.testing.assert_close(norm.running_mean, means.mean(0))
+    torch.testing.assert_close(norm.running_var, variances.mean(0))
+    assert norm.running_mean.abs().min() > 1  # planted: statistics that were reset and left so
+
+
 def counted(folder):
     """A monitor with a library, and how often a net was trained for it."""
     library, trainings = Library(folder), []

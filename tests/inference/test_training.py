@@ -1,5 +1,6 @@
 """The training loop does what its settings say."""
 
+import itertools
 import math
 
 import pytest
@@ -126,6 +127,14 @@ class TestKeep:
         assert nll.index(min(nll)) == 0
         assert posterior.info["best_epoch"] == 7
         assert self.nll(posterior) == pytest.approx(nll[6], abs=1e-6)
+
+    @pytest.mark.parametrize(("warmup", "epochs", "best"), [(0.9, 4, 4), (0.5, 4, 3), (0.5, 2, 2), (0.0, 4, 1)])
+    def test_the_last_state_can_be_the_best_after_any_warmup(self, warmup, epochs, best):
+        """One step an epoch: that of epoch ``e`` has the weight of the share ``(e - 1) / epochs`` of the steps."""
+        posterior, nll = self.run(SVI, MeanField(init_scale=0.05), kl_warmup=warmup, epochs=epochs)
+        assert all(earlier < later for earlier, later in itertools.pairwise(nll))  # the first that may be kept is best
+        assert posterior.info["kept"] == f"best (epoch {best})"
+        assert posterior.info["best_validation_nll"] == nll[best - 1]
 
     def test_learned_parameters_are_put_back_too(self):
         monitor = Monitor()

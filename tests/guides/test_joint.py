@@ -34,7 +34,8 @@ FAMILIES = {
     "radial": Radial(init_scale=0.3),
     "flow": Flow(layers=3, hidden=4, init_scale=0.3),
 }
-CORRELATED = {"low_rank": ("standard_factor", 0.4 / 0.3), "full_rank": ("below", 1.0)}  # what makes sites depend on each other
+# what makes sites depend on each other
+CORRELATED = {"low_rank": ("standard_factor", 0.4 / 0.3), "full_rank": ("below", 1.0)}
 # numbers of the two weights, of the two biases, and of both together
 COUNTS = {
     "low_rank": (2 * 4, 2 * 4, 0),

@@ -13,8 +13,9 @@ from ..models import BayesianModel
 from ..priors import SettingError
 from ..priors.improper import is_flat
 from . import posterior
+from .data import Inputs, first
 from .posterior import Posterior
-from .prediction import slices
+from .prediction import Outputs, slices
 
 FLAT = "proper priors: a flat prior has no predictive, since nothing can be drawn from it"
 
@@ -59,6 +60,22 @@ class PriorFunctions(Posterior):
             draws = {name: tracer.trace.nodes[name]["value"].squeeze(1) for name in names}  # [S, 1, ...]
             for where in slices(size, most):
                 yield where.stop - where.start, {name: values[where] for name, values in draws.items()}
+
+    def outputs(
+        self, x: Inputs, num_samples: int = posterior.NUM_SAMPLES, *, seed: int = 0, batch_size: int = 256
+    ) -> Tensor:
+        """What the net returns for each draw, as it is: under a wide prior some functions overflow.
+
+        Args:
+            x, num_samples, seed, batch_size: See `Posterior.outputs`.
+
+        Returns:
+            ``[S, N, ...]`` on the CPU; a function that overflowed holds NaN or infinity.
+
+        Raises:
+            DataError: ``x`` is empty, or holds NaN or infinity.
+        """
+        return self._gathered(x, num_samples, seed, batch_size, Outputs(len(first(x)), finite=False))
 
     def tensors(self) -> dict[str, Tensor]:
         return {}

@@ -24,7 +24,10 @@ class DeepEnsemble(Driver):
 
     Args:
         member: The driver of every member, default ``ML()``. Member ``m`` starts from a net of its own, with a seed of
-            its own, and with its own ``device`` and ``dtype``. With ``swag`` it is MultiSWAG.
+            its own, and with its own ``device`` and ``dtype``. With ``swag`` it is MultiSWAG. All members have one
+            prior, but for what each learns or trains of its own: with ``svi`` or ``ivon`` that start from a trained
+            net, a prior around the net's weights (`Pretrained`) is around another net in every member, and the mixture
+            is of posteriors under different priors.
         size: Number of members ``M``, at least 1, default 5.
         device, dtype: Those of the members are used; these must be left at their defaults.
 
@@ -64,6 +67,10 @@ class DeepEnsemble(Driver):
     @property
     def starts_from(self) -> Driver | None:
         return self.member.starts_from
+
+    @property
+    def moves_centers(self) -> bool:
+        return self.member.moves_centers
 
     def refusal(self, model: BayesianModel) -> str | None:
         if reason := model.no_fresh_start:

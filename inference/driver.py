@@ -81,6 +81,11 @@ class Driver(ABC):
         """The driver of the nets that it starts from, if it does."""
         return None
 
+    @property
+    def moves_centers(self) -> bool:
+        """Whether priors around the net's own weights (`Pretrained`) move to those of the net that it starts from."""
+        return False
+
     def refusal(self, model: BayesianModel) -> str | None:
         """Why this driver cannot work with a model, or None when it can; asked before any work is done."""
         return None

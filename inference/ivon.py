@@ -87,11 +87,15 @@ class IVON(Minibatched):
     def starts_from(self) -> Driver | None:
         return self.start
 
+    @property
+    def moves_centers(self) -> bool:
+        return self.start is not None
+
     def refusal(self, model: BayesianModel) -> str | None:
         if model.rows:
             return f"a driver for attention rows, such as svi: ivon does not fit {model.rows[0]}"
         if model.learned:
-            name = next(iter(model.learned))
+            name = model.known_as(next(iter(model.learned)))
             return f"priors on all parameters: ivon cannot learn {name} (fixed would leave it as it is)"
         if not model.sites:
             return "a model with at least one random site"

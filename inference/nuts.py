@@ -69,7 +69,7 @@ class NUTS(Driver):
         if model.rows:
             return f"a driver for attention rows, such as svi: nuts does not sample {model.rows[0]}"
         if model.learned:
-            name = next(iter(model.learned))
+            name = model.known_as(next(iter(model.learned)))
             return f"priors on all parameters: nuts cannot learn {name} (fixed would leave it as it is)"
         if not model.sites:
             return "a model with at least one random site"

@@ -267,7 +267,10 @@ class Posterior(ABC):
         if missing := {"dtype", "info", "structure"} - set(content):
             raise ValueError(f"{path / 'posterior.json'} holds no {min(missing)!r}")
         tensors = read_tensors(path / "weights.safetensors")
-        model = copy.deepcopy(model).to(getattr(torch, content["dtype"]))
+        dtype = getattr(torch, str(content["dtype"]), None)
+        if not isinstance(dtype, torch.dtype) or not isinstance(content["structure"], dict):
+            raise ValueError(f"{path / 'posterior.json'} holds a dtype or a structure that is none")
+        model = copy.deepcopy(model).to(dtype)
         state = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
         kind = Posterior.kinds[content["kind"]]
         own = {name: t for name, t in tensors.items() if not name.startswith("model.")}
@@ -275,7 +278,7 @@ class Posterior(ABC):
             model.load_state_dict(state)
             with torch.random.fork_rng(devices=[]), store_as_it_was():
                 posterior = kind.restored(model, {**content["structure"], "path": path}, own)
-        except (RuntimeError, LookupError, SettingError) as error:
+        except (RuntimeError, LookupError, TypeError, AttributeError, SettingError) as error:
             raise ValueError(f"{path} does not fit the model: {error}") from None
         posterior.info = content["info"]
         if "calibration" in content:

@@ -173,10 +173,10 @@ class _Reals(Gathering):
 
 
 class Outputs(Gathering):
-    """Keeps the outputs of every draw, ``[S, N, ...]``."""
+    """Keeps the outputs of every draw, ``[S, N, ...]``, and refuses those that are not finite unless told not to."""
 
-    def __init__(self, num_examples: int):
-        self.size = num_examples
+    def __init__(self, num_examples: int, *, finite: bool = True):
+        self.size, self.finite = num_examples, finite
         self.chunks: list[Tensor] = []
 
     def add(self, where: slice, outputs: Tensor, drawn: dict[str, Tensor]) -> None:
@@ -187,7 +187,8 @@ class Outputs(Gathering):
     def result(self) -> Tensor:
         """The outputs, in the order of the draws."""
         outputs = torch.cat(self.chunks)
-        check_finite(outputs.transpose(0, 1))
+        if self.finite:
+            check_finite(outputs.transpose(0, 1))
         return outputs
 
 

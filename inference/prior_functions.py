@@ -12,7 +12,9 @@ from torch import Tensor
 from ..models import BayesianModel
 from ..priors import SettingError
 from ..priors.improper import is_flat
-from .posterior import Posterior
+from .data import Inputs, first
+from .posterior import NUM_SAMPLES, Posterior
+from .prediction import Outputs
 
 FLAT = "proper priors: a flat prior has no predictive, since nothing can be drawn from it"
 
@@ -55,6 +57,20 @@ class PriorFunctions(Posterior):
             self.model.sample_globals()
         nodes = tracer.trace.nodes
         return {name: nodes[name]["value"].squeeze(1) for name in self.model.initial_values()}  # [S, 1, ...]
+
+    def outputs(self, x: Inputs, num_samples: int = NUM_SAMPLES, *, seed: int = 0, batch_size: int = 256) -> Tensor:
+        """What the net returns for each draw, as it is: under a wide prior some functions overflow.
+
+        Args:
+            x, num_samples, seed, batch_size: See `Posterior.outputs`.
+
+        Returns:
+            ``[S, N, ...]`` on the CPU; a function that overflowed holds NaN or infinity.
+
+        Raises:
+            DataError: ``x`` is empty, or holds NaN or infinity.
+        """
+        return self._gathered(x, num_samples, seed, batch_size, Outputs(len(first(x)), finite=False))
 
     def tensors(self) -> dict[str, Tensor]:
         return {}

@@ -92,6 +92,10 @@ class SVI(Optimizing):
     def starts_from(self) -> Driver | None:
         return self.start
 
+    @property
+    def moves_centers(self) -> bool:
+        return self.start is not None
+
     def refusal(self, model: BayesianModel) -> str | None:
         if not model.sites and not model.rows and not model.likelihood.initial_values():
             return "a model with at least one random site; all parameters are fixed or learned (ml trains them)"

@@ -68,7 +68,8 @@ class BayesianModel(PyroModule):
         row_priors: The `RowPrior` of each of them.
 
     Raises:
-        SettingError: A pattern matches nothing, a weight is covered by none, or its prior is none for it.
+        SettingError: A pattern matches nothing, a weight is covered by none, or its prior is none for it; or a prior
+            states a name that is another's, or a hyperparameter that weights share and do not agree about.
 
     Returns:
         When called, the net's output: ``[B, ...]``, or ``[S, B, ...]`` under an outer plate of size ``S``.
@@ -93,9 +94,26 @@ class BayesianModel(PyroModule):
             value.requires_grad_(choice.trained if isinstance(choice, PointEstimate) else choice is None)
         self.chosen = {name: p for name, p in chosen.items() if name in self.sites}
         self.weight_priors = WeightPriors(self.sites, self.chosen)
+        self._check_names()
         self._scope = _Scope()
         self._shapes = {name: value.shape for name, value in net.named_parameters()}
         self._any_learned = bool(self.learned)
+
+    def _check_names(self) -> None:
+        """Refuse sites and hyperparameters of priors whose name something else has."""
+        taken = {**dict.fromkeys(self.rows, "an attention layer"), **dict.fromkeys(("obs", "data"), "the observations")}
+        taken |= dict.fromkeys(dict(self.net.named_parameters()), "a parameter of the net")
+        taken |= dict.fromkeys(self.likelihood.initial_values(), "the likelihood")
+        for own, name in self.weight_priors.names().items():
+            if own in taken:
+                expected = f"names that nothing else has: {taken[own]} has that of the prior of {name}"
+                raise SettingError("prior", own, expected)
+
+    @staticmethod
+    def known_as(key: str) -> str:
+        """The name by which users know a parameter of the model: that of the weight, or of the hyperparameter."""
+        room, _, name = key.partition(".")
+        return {"net": name, "weight_priors": name.replace("/", ".")}.get(room, key)
 
     @property
     def learned(self) -> dict[str, nn.Parameter]:

@@ -12,7 +12,7 @@ from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
 from torch import Tensor, nn
 
-from ..priors import HierarchicalPrior, Prior, Site
+from ..priors import HierarchicalPrior, Prior, SettingError, Site
 from ..priors.support import moved_inside
 from .sites import AnyPrior
 
@@ -55,6 +55,22 @@ def key_of(name: str) -> str:
     return name.replace(".", "/")
 
 
+def same_distribution(one: Distribution | None, other: Distribution | None) -> bool:
+    """Whether two distributions are one: of a kind, with equal draws from one seed and equal densities there."""
+    if one is None or other is None or type(one) is not type(other):
+        return one is other
+    with torch.random.fork_rng(devices=[]):
+        draws = []
+        for distribution in (one, other):
+            torch.manual_seed(0)
+            draws.append(distribution.sample())
+    return _same(*draws) and _same(one.log_prob(draws[0]), other.log_prob(draws[0]))
+
+
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is other if one is None or other is None else torch.equal(one, other)
+
+
 class WeightPriors(nn.Module):
     """The priors of a net's weights; its parameters are the hyperparameters that priors have learned.
 
@@ -67,7 +83,7 @@ class WeightPriors(nn.Module):
     Methods take the net, whose parameters tell the device, the dtype and the values to start from.
 
     Raises:
-        SettingError: A prior is none for its weight.
+        SettingError: A prior is none for its weight, or weights that share a hyperparameter differ in what it is.
     """
 
     def __init__(self, sites: dict[str, Site], chosen: dict[str, AnyPrior]):
@@ -83,7 +99,44 @@ class WeightPriors(nn.Module):
         self.kept = {name: key_of(f"{name}_center") for name, p in chosen.items() if getattr(p, "looks_at_values", 0)}
         for name, key in self.kept.items():
             self.register_buffer(key, sites[name].value.clone())
+        self._check_shared()
         self.restart()
+
+    def _check_shared(self) -> None:
+        """Refuse hyperparameters of one name in which weights differ: that of the first would win, unseen."""
+        seen: dict[str, tuple[str, Distribution | None, Tensor | None]] = {}
+        for name, prior in self.hierarchical.items():
+            site = self.sites[name]
+            with poutine.block():
+                drawn, starts = prior.hyper_sites(site), {**prior.start(site), **prior.learned(site)}
+            for own in {**drawn, **starts}:
+                first, distribution, start = seen.setdefault(own, (name, drawn.get(own), starts.get(own)))
+                if first == name:
+                    continue
+                what = "distribution" if not same_distribution(distribution, drawn.get(own)) else "start"
+                if what == "distribution" or not _same(start, starts.get(own)):
+                    expected = f"one {what} for all weights that share it: {first} and {name} give different ones"
+                    raise SettingError("prior", own, expected)
+
+    def names(self) -> dict[str, str]:
+        """Whose they are, by the name of every site and hyperparameter that the priors state: the first weight's."""
+        found: dict[str, str] = {}
+        for name, prior in self.hierarchical.items():
+            site = self.sites[name]
+            with poutine.block():
+                stated = [*prior.hyper_sites(site), *prior.learned(site)]
+            for own in (*stated, *({prior.drawn_as(site)} - {name})):
+                found.setdefault(own, name)
+        return found
+
+    def differing(self, other: WeightPriors) -> set[str]:
+        """The weights whose prior is another one in a copy of these: around other values, or with others learned."""
+        own, its = ({**dict(p.named_parameters()), **dict(p.named_buffers())} for p in (self, other))
+        changed = {key for key, value in own.items() if not _same(value, its[key].to(value))}
+        looked_at = {name: {self.kept[name]} if name in self.kept else set() for name in self.sites}
+        for name, prior in self.hierarchical.items():
+            looked_at[name] |= {key_of(learned) for learned in prior.learned(self.sites[name])}
+        return {name for name, keys in looked_at.items() if keys & changed}
 
     def restart(self) -> None:
         """Put hyper-sites and learned hyperparameters back to the start that their priors give."""
@@ -143,8 +196,6 @@ class WeightPriors(nn.Module):
                 raise ValueError(
                     f"a prior states the site {found!r}: expected distributions without sites of their own"
                 )
-            if taken := next((own for own in {**hypers, **self.learned} if own in parameters), None):
-                raise ValueError(f"a prior states the hyperparameter {taken!r}: expected a name that no parameter has")
             self._made = Made(key, sites, hypers, fixed)
         return self._made
 
@@ -199,7 +250,7 @@ class WeightPriors(nn.Module):
         with torch.no_grad():
             for name, prior in self.hierarchical.items():
                 for own, start in prior.start(made.sites[name]).items():
-                    if own in values:  # shared: the first weight's start counts
+                    if own in values:  # shared, with one start
                         continue
                     values[own] = moved_inside(self.starts.get(own, start).to(start), made.hypers[own].support)
             hypers = {**values, **self.learned}

@@ -22,7 +22,8 @@ class Pretrained(Prior):
     which the model was made; they are part of the model's state, so that a posterior that is loaded has them too, stay
     when the net is started afresh (all chains and members have one prior), and move only by
     `BayesianModel.centered_on`. From a spec, whose net is untrained, they are the net's random start, or with a driver
-    that trains the net first (its setting ``start``) the trained net: ``driver: {svi: {start: ml}}``.
+    that trains the net first (its setting ``start``) the trained net: ``driver: {svi: {start: ml}}``. In an ensemble of
+    such drivers every member trains a net of its own, and has a prior of its own around it.
 
     Args:
         prior: A prior with a scale, default ``normal``; its centre is replaced.

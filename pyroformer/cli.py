@@ -49,8 +49,8 @@ def run(
         torch.set_num_threads(threads)
     wanted = Spec.from_file(spec, assignments or ())
     if finished(out, wanted):
-        print(f"{out} holds this run, finished; nothing to do", file=sys.stderr)
         result = load_run(out)
+        print(f"{out} holds this run, finished; nothing to do", file=sys.stderr)
     else:
         result = fit(wanted, out=out, progress=not quiet)
     Console().print(metrics_table(result.metrics))
@@ -158,6 +158,8 @@ def weights(
     from .weight_study.files import PAGE, PRIOR
 
     wanted = read_weight_study(study, seeds, tuple(assignments or ()))
+    for said in wanted.changed:
+        print(said, file=sys.stderr)
     tell(study_weights(wanted, out=out, jobs=jobs, change=change, progress=not quiet))
     print(f"\npage: {out / PAGE}")
     if not change:

@@ -11,10 +11,11 @@ import numpy as np
 from .choices import SpecError, check_file_to_write
 from .evaluation import LEVEL
 from .inference import ClassPrediction, RealPrediction
-from .inference.files import read_json, replacing, write_text
+from .inference.files import replacing, write_text
 from .inference.posterior import NUM_SAMPLES
 from .inference.prediction import Prediction
-from .run import SOURCE, Run
+from .run import Run
+from .run_folder import source_of
 from .tasks.inputs import read_inputs
 
 FORMATS = (".csv", ".npz")
@@ -41,7 +42,7 @@ def predict_file(
         The prediction.
 
     Raises:
-        SpecError: The target has another ending, or is the source.
+        SpecError: The target has another ending, or is the source; or the run's folder is damaged.
         DataError: The source cannot be read, or does not fit the run's task.
         WriteError: The target cannot be written.
     """
@@ -51,7 +52,7 @@ def predict_file(
         raise SpecError("--out", str(target), "another file than --input")
     data = run.spec.task.load()
     # as it was when the run learned: a table may have grown since
-    known = data.source if run.folder is None else read_json(run.folder / SOURCE)
+    known = data.source if run.folder is None else source_of(run.folder)
     x = read_inputs(source, data, known)
     prediction = run.posterior.predict(x, num_samples, seed=run.spec.seed if seed is None else seed)
     quantities = as_arrays(prediction)

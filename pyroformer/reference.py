@@ -15,11 +15,11 @@ from torch import Tensor
 from .choices import SpecError
 from .inference import ClassPrediction, DrawsPosterior, MixturePosterior, Posterior, metrics
 from .inference.data import Inputs
-from .inference.files import read_tensors
 from .priors.globs import near_misses
 from .results import Comparison, Reference, Result
-from .run import METRICS, PREDICTIONS, SPEC, content_of, load
 from .run import difference as spec_difference
+from .run import load
+from .run_folder import METRICS, PREDICTIONS, SPEC, content_of, metrics_of, predictions_of
 from .spec import Spec
 from .tasks import TaskData
 
@@ -61,7 +61,9 @@ def choose(named: Any, methods: Iterable[str]) -> Chosen:
 
 
 def check(chosen: Chosen, data: Mapping[str, TaskData]) -> None:
-    """Raise a `SpecError` unless the reference has the training and test examples of every method.
+    """Raise a `SpecError` unless the reference has the training and test examples of every method, and can be read.
+
+    What is needed of a run's folder in the end is read here, before anything runs.
 
     Args:
         chosen: The reference.
@@ -74,11 +76,14 @@ def check(chosen: Chosen, data: Mapping[str, TaskData]) -> None:
             there, accepted = Spec(task=content_of(chosen.folder)["task"]).task.load(), "a run"
         except SpecError as error:
             raise SpecError(f"reference.{error.path}", error.value, error.accepted) from None
-        kept = read_tensors(chosen.folder / PREDICTIONS)
+        kept = predictions_of(chosen.folder)
+        metrics_of(chosen.folder)
         y = kept.get("test.labels", kept.get("test.y"))
         if y is None or there.test.y is None or not torch.equal(y, there.test.y):
             expected = "a run whose data are as they were; the test observations have changed"
             raise SpecError("reference", chosen.name, expected)
+        if _net_is_at_hand(chosen.folder):
+            load(chosen.folder)
     for method, here in data.items():
         if found := difference(there, here):
             raise SpecError("reference", chosen.name, f"{accepted} on the examples of {method!r} ({found})")
@@ -139,7 +144,7 @@ def measured(comparison: Comparison, chosen: Chosen) -> Comparison:
         by_seed: Mapping[int, Predictions] = {result.seed: result.predictions for result in own}
         spec = own[0].spec if own else None
     else:
-        kept = read_tensors(chosen.folder / PREDICTIONS)
+        kept = predictions_of(chosen.folder)
         by_seed, spec = {result.seed: kept for result in comparison.results}, content_of(chosen.folder)
     results = [
         result
@@ -153,11 +158,16 @@ def measured(comparison: Comparison, chosen: Chosen) -> Comparison:
     return replace(comparison, results=results, reference=reference)
 
 
+def _net_is_at_hand(folder: Path) -> bool:
+    """Whether a run can be loaded from its folder alone: a user's own net cannot be made from it."""
+    return "module" not in content_of(folder)["model"]
+
+
 def with_floor(comparison: Comparison, chosen: Chosen, folder: Path | None) -> Comparison:
     """The same comparison with the distance of two references from each other, below which distances are noise.
 
     They are different seeds of the method, or, where there is one, two halves of its posterior. Nothing is said of a
-    posterior with one draw, or whose net is not at hand.
+    posterior with one draw, or whose net is not at hand. Where the distance cannot be had, the reference says why.
 
     Args:
         comparison: As `measured` gives it.
@@ -165,20 +175,34 @@ def with_floor(comparison: Comparison, chosen: Chosen, folder: Path | None) -> C
         folder: Of the run that is halved where there are no seeds to compare; None for none.
     """
     assert comparison.reference is not None
-    own = [] if chosen.folder is not None else comparison.of(chosen.name)
-    found, between = (
-        [distances(a.predictions, b.predictions) for a, b in combinations(own, 2)],
-        "two seeds of the reference",
-    )
-    if not found and folder is not None and "module" not in content_of(folder)["model"]:
-        run = load(folder)
-        halved = halves(run.posterior, run.spec.seed)
-        found = [] if halved is None else [_apart(halved, run.spec.task.load())]
-        between = "two sets of draws from the reference"
+    try:
+        found, between = _apart_from_each_other(comparison, chosen, folder)
+    except Exception as error:  # whatever it is, it must not cost the report of a study that has run
+        return replace(comparison, reference=replace(comparison.reference, no_floor=_said(error)))
     if not found:
         return comparison
     floor = {key: mean(each[key] for each in found) for key in found[0]}
     return replace(comparison, reference=replace(comparison.reference, floor=floor, between=between))
+
+
+def _apart_from_each_other(
+    comparison: Comparison, chosen: Chosen, folder: Path | None
+) -> tuple[list[dict[str, float]], str]:
+    """The distances of pairs of references, and what these are."""
+    own = [] if chosen.folder is not None else comparison.of(chosen.name)
+    if found := [distances(a.predictions, b.predictions) for a, b in combinations(own, 2)]:
+        return found, "two seeds of the reference"
+    if folder is None or not _net_is_at_hand(folder):
+        return [], ""
+    run = load(folder)
+    halved = halves(run.posterior, run.spec.seed)
+    found = [] if halved is None else [_apart(halved, run.spec.task.load())]
+    return found, "two sets of draws from the reference"
+
+
+def _said(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, SpecError) else f"{type(error).__name__}: {text}"
 
 
 Half = tuple[Posterior, int]
@@ -226,10 +250,31 @@ def _apart(halved: tuple[Half, Half], data: TaskData) -> dict[str, float]:
 
 def _other(spec: Mapping[str, Any] | None, results: Iterable[Result]) -> dict[str, str]:
     """The methods that approximate another posterior than the reference does, and the parts that differ."""
-    parts = ("model", "prior")
-    differing = {
-        result.method: " and ".join(p for p in parts if spec_difference(spec.get(p), result.spec.get(p), p))
-        for result in results
-        if spec
+    if not spec:
+        return {}
+    there, found = _target(spec), {}
+    for result in results:
+        here = _target(result.spec)
+        if parts := [part for part in there if spec_difference(there[part], here[part], part)]:
+            found[result.method] = " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+    return found
+
+
+def _target(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What says which posterior a run approximates, by what a reader calls it."""
+    (task,) = spec["task"].values() if isinstance(spec.get("task"), Mapping) else ({},)
+    return {
+        "model": spec.get("model"),
+        "prior": spec.get("prior"),
+        "likelihood": task.get("likelihood") if isinstance(task, Mapping) else None,
+        "temperature": _inside(spec.get("driver"), "temperature", 1.0),
+        "KL weight": _inside(spec.get("driver"), "kl_weight", 1.0),
     }
-    return {method: said for method, said in differing.items() if said}
+
+
+def _inside(driver: Any, key: str, default: float) -> float:
+    """A setting of a driver, or of the driver of its members; the default where none has it."""
+    settings = next(iter(driver.values()), None) if isinstance(driver, Mapping) else None
+    if not isinstance(settings, Mapping):
+        return default
+    return settings[key] if key in settings else _inside(settings.get("member"), key, default)

@@ -46,9 +46,11 @@ class Reference:
     Args:
         name: A method, or the folder of a run.
         is_method: Whether it is a method: each seed is then measured against the same seed.
-        other: The methods with another model or prior, hence another posterior, and which of the two differs.
+        other: The methods that approximate another posterior, and which parts of the spec make it another: the model,
+            the prior, the likelihood, the temperature, the weight of the KL.
         floor: How far two references are from each other, by metric; empty where there are no two.
         between: What these two are, in words.
+        no_floor: Why the distance of two references could not be had, in words; empty where it could.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Reference:
     other: dict[str, str] = field(default_factory=dict)
     floor: dict[str, float] = field(default_factory=dict)
     between: str = ""
+    no_floor: str = ""
 
 
 @dataclass(frozen=True, eq=False)

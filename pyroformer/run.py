@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import time
@@ -23,16 +22,31 @@ from .choices import SpecError, as_yaml, plain
 from .evaluation import evaluate, k_hat, members
 from .inference import Checkpoint, InferenceError, Library, Posterior, RunMonitor
 from .inference.driver import check_observations
-from .inference.files import read_tensors, remove_leftovers, write_json, write_tensors, write_text
-from .inference.marginals import Marginal, marginals, read_marginals, write_marginals
+from .inference.files import remove_leftovers, write_json, write_tensors, write_text
+from .inference.marginals import Marginal, marginals, write_marginals
 from .models import BayesianModel
+from .run_folder import (
+    ARRAYS,
+    CHECKPOINT,
+    ENVIRONMENT,
+    HISTORY,
+    LOCK,
+    MARGINALS,
+    METRICS,
+    POSTERIOR,
+    PREDICTIONS,
+    SOURCE,
+    SPEC,
+    content_of,
+    history_of,
+    marginals_of,
+    metrics_of,
+    predictions_of,
+    reading,
+)
 from .spec import Spec
 from .tasks import Arrays, TaskData
 
-SPEC, METRICS, HISTORY, ENVIRONMENT = "spec.yaml", "metrics.json", "history.jsonl", "environment.json"
-PREDICTIONS, MARGINALS = "predictions.safetensors", "marginals.safetensors"
-POSTERIOR, ARRAYS = "posterior", "arrays.npz"
-CHECKPOINT, LOCK, SOURCE = "checkpoint", ".lock", "data.json"
 PATIENCE = 3.0
 """Seconds to wait for another process in a folder: one that is being killed needs a moment."""
 
@@ -249,14 +263,6 @@ def _same_arrays(folder: Path, spec: Spec) -> bool:
     return not (isinstance(spec.task, Arrays) and spec.task.file is None) or spec.task.same_as(folder / ARRAYS)
 
 
-def content_of(folder: Path) -> dict[str, Any]:
-    """The spec of a run's folder as plain data, with the place of arrays that are kept there."""
-    content = yamlfile.read(folder / SPEC)
-    if content["task"] == {"arrays": {"file": ARRAYS}}:
-        content["task"] = {"arrays": {"file": str(folder / ARRAYS)}}
-    return content
-
-
 def load(folder: str | Path, *, net: nn.Module | None = None) -> Run:
     """Read a run from its folder.
 
@@ -265,7 +271,7 @@ def load(folder: str | Path, *, net: nn.Module | None = None) -> Run:
         net: A net of the run's structure, for runs whose model was a `torch.nn.Module` of the user's own.
 
     Raises:
-        SpecError: There is no finished run in the folder, or it needs ``net``.
+        SpecError: There is no finished run in the folder, one of its files is damaged, or it needs ``net``.
     """
     folder = Path(folder)
     if not (folder / SPEC).is_file():
@@ -281,17 +287,10 @@ def load(folder: str | Path, *, net: nn.Module | None = None) -> Run:
         content["model"] = net
     spec = Spec(**content)
     data: TaskData = spec.task.load()
-    posterior = Posterior.load(folder / POSTERIOR, spec.build_model(data))
-    return Run(
-        spec,
-        posterior,
-        _read_json(folder / METRICS),
-        [json.loads(line) for line in (folder / HISTORY).read_text(encoding="utf-8").splitlines()],
-        read_tensors(folder / PREDICTIONS) if (folder / PREDICTIONS).is_file() else {},
-        read_marginals(folder / MARGINALS),
-        folder,
-    )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    model = spec.build_model(data)
+    with reading(folder / POSTERIOR):
+        posterior = Posterior.load(folder / POSTERIOR, model)
+    # a run that was stopped by a number that is not finite has a posterior and no metrics
+    metrics = metrics_of(folder) if (folder / METRICS).is_file() else {}
+    predictions = predictions_of(folder) if (folder / PREDICTIONS).is_file() else {}
+    return Run(spec, posterior, metrics, history_of(folder), predictions, marginals_of(folder), folder)

@@ -22,7 +22,8 @@ from .inference.files import write_text
 from .priors.globs import near_misses
 from .reference import Chosen, check, choose, measured, with_floor
 from .results import Comparison, Result
-from .run import SPEC, alone_in, check_folder, environment, finished
+from .run import alone_in, check_folder, environment, finished
+from .run_folder import RUNS, SPEC, check_study_folder, history_of, marginals_of, metrics_of, predictions_of
 from .spec import KEYS as SPEC_KEYS
 from .spec import Spec
 from .tasks import TaskData
@@ -45,6 +46,7 @@ class Study:
         description: Why, in a few sentences.
         reference: What the predictions are measured against besides the labels: one of the methods, seed by seed, or
             the folder of a finished run on the same examples; default none.
+        changed: What was made another than the user wrote it, in words; default nothing.
     """
 
     title: str
@@ -53,6 +55,7 @@ class Study:
     seeds: int = 1
     description: str = ""
     reference: str | None = None
+    changed: tuple[str, ...] = ()
 
     def spec(self, method: str, seed: int) -> Spec:
         """The spec of one cell.
@@ -145,7 +148,7 @@ def read_study(
 def folder_of(out: Path, method: str, seed: int) -> Path:
     """Where a cell is kept."""
     plain = "".join(c if c.isalnum() or c in "_." else "-" for c in method)
-    return out / "runs" / (re.sub("-+", "-", plain).strip(".-") or "method") / f"seed-{seed}"
+    return out / RUNS / (re.sub("-+", "-", plain).strip(".-") or "method") / f"seed-{seed}"
 
 
 def run_cell(spec: Spec, folder: Path, nets: Path | None, threads: int | None) -> str | None:
@@ -221,21 +224,22 @@ def compare(
         What was found.
 
     Raises:
-        SpecError: The study or one of its specs is not acceptable; nothing has been run then.
+        SpecError: The study or one of its specs is not acceptable, or the folder holds something else or a damaged
+            run; nothing has been run then.
     """
     study = read_study(study, seeds) if isinstance(study, str) else study
     out, named = Path(out), study.reference if reference is None else str(reference)
+    check_study_folder(out)
     chosen = None if named is None else choose(named, study.methods)
     specs = {(method, seed): study.spec(method, seed) for method, seed in study.cells()}
     _check(study, specs, out, chosen)
     with alone_in(out):
         waiting = [cell for cell, spec in specs.items() if not finished(folder_of(out, *cell), spec)]
+        # before anything runs: a cell of before that is damaged would cost the report
+        kept = {cell: _result(*cell, folder_of(out, *cell)) for cell in specs if cell not in waiting}
         failures = _run(waiting, specs, out, jobs or os.cpu_count() or 1, len(specs), progress)
-        results = [
-            _result(method, seed, folder_of(out, method, seed))
-            for method, seed in specs
-            if (method, seed) not in failures
-        ]
+        kept |= {cell: _result(*cell, folder_of(out, *cell)) for cell in waiting if cell not in failures}
+        results = [kept[cell] for cell in specs if cell in kept]
         unfinished = [(method, seed, why) for (method, seed), why in failures.items()]
         comparison = Comparison(study.title, study.description, results, unfinished)
         if chosen is not None:
@@ -304,20 +308,15 @@ def _run(
 
 
 def _result(method: str, seed: int, folder: Path) -> Result:
-    import json
-
-    from .inference.files import read_tensors
-    from .inference.marginals import read_marginals
-    from .run import HISTORY, MARGINALS, METRICS, PREDICTIONS
-
+    """What a finished cell left in its folder."""
     return Result(
         method,
         seed,
         yamlfile.read(folder / SPEC),
-        json.loads((folder / METRICS).read_text(encoding="utf-8")),
-        [json.loads(line) for line in (folder / HISTORY).read_text(encoding="utf-8").splitlines()],
-        read_tensors(folder / PREDICTIONS),
-        read_marginals(folder / MARGINALS),
+        metrics_of(folder),
+        history_of(folder),
+        predictions_of(folder),
+        marginals_of(folder),
     )
 
 

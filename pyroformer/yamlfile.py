@@ -12,6 +12,10 @@ import yaml
 
 from .choices import DEFAULTS, SpecError, is_map
 
+DEEPEST = 50
+"""How deep lists and mappings may stand in each other: far more than any spec, far less than Python can follow."""
+TOO_DEEP = f"lists and mappings nested deeper than {DEEPEST}"
+
 
 class _Loader(yaml.SafeLoader):
     """The safe loader, reading ``1e-3`` as a number and refusing a key that stands twice."""
@@ -50,9 +54,29 @@ def parse(text: str) -> Any:
         yaml.YAMLError: The text is no YAML.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
+        content = yaml.load(text, Loader=_Loader)
     except ValueError as error:  # such as the date 2024-13-45
         raise yaml.YAMLError(str(error)) from None
+    except RecursionError:
+        raise yaml.YAMLError(TOO_DEEP) from None
+    _check_depth(content)
+    return content
+
+
+def _check_depth(content: Any) -> None:
+    """Raise a `yaml.YAMLError` where lists and mappings stand too deep in each other, or in themselves (anchors)."""
+    level = [content]
+    for _ in range(DEEPEST):
+        # each once: an anchor may stand in many places, and they in many others
+        level = list({id(inner): inner for outer in level for inner in _inside(outer)}.values())
+        if not level:
+            return
+    raise yaml.YAMLError(TOO_DEEP)
+
+
+def _inside(content: Any) -> list[Any]:
+    inner = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    return [value for value in inner if isinstance(value, dict | list)]
 
 
 def _where(error: yaml.YAMLError) -> str:

@@ -34,6 +34,12 @@ def flags(beliefs: ClassBeliefs | RealBeliefs, attention: Sequence[Rows]) -> Ite
             yield f"attention is {word}: mean entropy {sign} {bound:g} log T in {_heads(found)}"
 
 
+def overflow(overflowing: int, num_samples: int) -> Iterator[str]:
+    """That some functions are not finite."""
+    if overflowing:
+        yield f"{overflowing} of {num_samples} functions overflow: they are not finite, and left out of the figures"
+
+
 def _classes(found: ClassBeliefs) -> Iterator[str]:
     if found.constant > CONSTANT:
         yield (

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from torch import Tensor
 
-from ..choices import SpecError
+from .. import yamlfile
+from ..choices import Recipe, SpecError, plain
 from ..inference.data import Inputs, first, take
 from ..inference.driver import check_observations
 from ..inference.posterior import store_as_it_was
@@ -19,7 +21,7 @@ from ..priors import SettingError
 from ..spec import Spec
 from ..tasks import Split, TaskData
 from .classes import ClassBeliefs, class_beliefs
-from .flags import flags
+from .flags import flags, overflow
 from .reals import RealBeliefs, real_beliefs
 from .rows import RowEntropies, Rows, Size, TokenSizes
 
@@ -35,6 +37,8 @@ class PriorPredictive:
     Args:
         spec: What was asked about, as plain data.
         num_samples: Functions ``S`` drawn from the prior.
+        overflowing: How many of them are not finite; the figures of functions are of the others, and those of attention
+            and tokens of the rows and tokens that are finite.
         num_inputs: Inputs ``N`` that they were looked at on; tokens where there is an output for every token.
         inputs: The set that these are from: ``validation`` or ``training``.
         beliefs: Of classes or of real functions.
@@ -46,6 +50,7 @@ class PriorPredictive:
 
     spec: dict[str, Any]
     num_samples: int
+    overflowing: int
     num_inputs: int
     inputs: str
     beliefs: ClassBeliefs | RealBeliefs
@@ -84,9 +89,9 @@ def prior_predictive(spec: Spec, *, num_samples: int = NUM_SAMPLES, num_inputs: 
         Entropies, spreads, attention and sizes, with flags in plain words.
 
     Raises:
-        SpecError: A prior is flat, nothing is random, or the parts of the spec do not fit each other.
+        SpecError: A prior is flat or so wide that no function is finite, nothing is random, or the parts of the spec do
+            not fit each other.
         DataError: The data are not found.
-        InferenceError: A function is not finite.
     """
     for name, value in (("num_samples", num_samples), ("num_inputs", num_inputs)):
         if value < 2:
@@ -109,18 +114,25 @@ def prior_predictive(spec: Spec, *, num_samples: int = NUM_SAMPLES, num_inputs: 
     takes_draws = getattr(model.net, "takes_batched_weights", False)  # else draws run one at a time, in disguise
     with watching(model.net, rows if takes_draws else None, sizes if takes_draws else None), store_as_it_was():
         outputs = functions.outputs(probe, num_samples, seed=spec.seed)
-    beliefs = _beliefs(outputs, probe, split, data)
-    attention = rows.result()
+    finite = outputs.flatten(1).isfinite().all(1)
+    if not finite.any():
+        accepted = f"a prior under which functions are finite: all {len(outputs)} overflow {dtype}".replace(
+            "torch.", ""
+        )
+        raise SpecError("prior", yamlfile.flow(plain(spec.prior)), accepted)
+    beliefs = _beliefs(outputs[finite], probe, split, data)
+    attention, overflowing = rows.result(), int((~finite).sum())
     return PriorPredictive(
         spec=spec.to_dict(),
         num_samples=len(outputs),
+        overflowing=overflowing,
         num_inputs=beliefs.entropies.shape[1] if isinstance(beliefs, ClassBeliefs) else outputs.shape[1],
         inputs=name,
         beliefs=beliefs,
         attention=attention,
         tokens=sizes.result(),
         at_their_start=_at_their_start(model),
-        flags=tuple(flags(beliefs, attention)),
+        flags=(*overflow(overflowing, len(outputs)), *flags(beliefs, attention), *_centers(spec, model)),
     )
 
 
@@ -146,10 +158,20 @@ def _beliefs(outputs: Tensor, x: Inputs, split: Split, data: TaskData) -> ClassB
 def _at_their_start(model: BayesianModel) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
     for name, value in model.named_parameters():
-        own = name.removeprefix("net.")
+        own = model.known_as(name)
         if own not in model.sites and not name.startswith("likelihood."):
             found.setdefault("learned" if value.requires_grad else "fixed", []).append(own)
     return {key: tuple(names) for key, names in found.items()}
+
+
+def _centers(spec: Spec, model: BayesianModel) -> Iterator[str]:
+    """That priors are around the net's own weights, which here are not yet those that the fit may put them around."""
+    around = [name for name, prior in model.chosen.items() if getattr(prior, "looks_at_values", False)]
+    if around:
+        weights = f"{len(around)} weights" if len(around) > 1 else around[0]
+        said = "random start" if isinstance(spec.model, Recipe) else "weights as they were given"
+        then = "; the fit centres it on the net that `start` trains" if spec.driver.moves_centers else ""
+        yield f"the prior of {weights} is centred on the net's {said}{then}"
 
 
 def _plain(content: Any) -> Any:

@@ -13,7 +13,7 @@ UNIFORM, ONE_HOT = 0.99, 0.1
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one attention layer, over draws, inputs and queries that may see at least two keys.
+    """The rows of one attention layer, over draws, inputs and queries that may see at least two keys, where finite.
 
     Args:
         name: The layer's, as that of its row site.
@@ -46,8 +46,9 @@ class RowEntropies:
         rows = rows.detach().double()
         keys = rows.new_full(rows.shape, 1.0) if mask is None else mask.expand(rows.shape).double()
         most = keys.sum(-1).log()  # [..., B, H, T]
-        seen = most > 0  # a query of one key has no choice
-        entropy = torch.special.entr(rows).sum(-1)
+        whole = rows.isfinite().all(-1)  # not where scores overflow
+        seen = (most > 0) & whole  # a query of one key has no choice
+        entropy = torch.special.entr(rows.where(whole.unsqueeze(-1), 0.0)).sum(-1)
         share = torch.where(seen, entropy / most.where(seen, 1.0), 0.0)
         parts = (entropy * seen, share, (share > UNIFORM) & seen, (share < ONE_HOT) & seen, most * seen, seen)
         over = [d for d in range(entropy.dim()) if d != entropy.dim() - 2]
@@ -93,6 +94,8 @@ class TokenSizes:
         self.found.setdefault(name, []).append(drawn.detach().double().square().mean((1, 2, 3)).sqrt().cpu())
 
     def result(self) -> tuple[Size, ...]:
-        """The blocks, in the order in which they ran."""
+        """The blocks, in the order in which they ran, over the draws whose tokens are finite."""
         levels = torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64)
-        return tuple(Size(name, *torch.cat(v).quantile(levels).tolist()) for name, v in self.found.items())
+        sizes = {name: torch.cat(values) for name, values in self.found.items()}
+        sizes = {name: values[values.isfinite()] for name, values in sizes.items()}
+        return tuple(Size(name, *v.quantile(levels).tolist()) for name, v in sizes.items() if len(v))

@@ -24,25 +24,29 @@ class Column:
         group: The set, ``reference`` or ``fit``.
         metric: Its key in the metrics of the set.
         label: Its heading.
-        ideal: Infinity where higher is better, minus infinity where lower is, else the value to be closest to.
+        ideal: Infinity where higher is better, minus infinity where lower is, else the value to be closest to; None
+            where no value is the best.
         factor: What a value is multiplied by to be shown; 100 for shares shown in per cent.
     """
 
     group: str
     metric: str
     label: str
-    ideal: float
+    ideal: float | None
     factor: float = 1.0
 
     @property
     def direction(self) -> str:
         """What is good, in words."""
+        if self.ideal is None:
+            return "up to its threshold or not; above, none is better than another"
         if math.isinf(self.ideal):
             return "higher is better" if self.ideal > 0 else "lower is better"
         return f"closest to {self.factor * self.ideal:g} is best"
 
     def loss(self, mean: float) -> float:
-        """The value as something that is better when lower."""
+        """The value as something that is better when lower, of a column that has a best."""
+        assert self.ideal is not None
         return math.copysign(1.0, -self.ideal) * mean if math.isinf(self.ideal) else abs(mean - self.ideal)
 
 
@@ -78,6 +82,9 @@ DISTANCES: dict[str, tuple[str, float, float]] = {
 }
 """The same for what is measured against a reference posterior on the test set."""
 
+TAIL, TAIL_LIMIT = Column("fit", "k_hat", "k-hat", None), Column("fit", "k_hat_threshold", "", None)
+"""The tail of importance weights and its threshold: weights are usable or not, and no tail above is a better fit."""
+
 REFERENCE = "reference"
 TEST, HIDDEN, TEST_ONLY = "test", ("validation", "fit"), ("brier",)
 
@@ -96,9 +103,8 @@ def columns(comparison: Comparison) -> list[Column]:
 
 def details(comparison: Comparison) -> list[Column]:
     """What a second table shows: other views of calibration and detection, what calibration changed, and k-hat."""
-    tail = Column("fit", "k_hat", "k-hat", LOWER)
-    weighted = any(value(result, tail) is not None for result in comparison.results)
-    return [*_measured(comparison, DETAILS), *([tail] if weighted else [])]
+    weighted = any(value(result, TAIL) is not None for result in comparison.results)
+    return [*_measured(comparison, DETAILS), *([TAIL] if weighted else [])]
 
 
 def _measured(comparison: Comparison, measures: Mapping[str, tuple[str, float, float]]) -> list[Column]:
@@ -167,14 +173,31 @@ def blank(comparison: Comparison, column: Column, method: str) -> str:
     return "reference" if own else ""
 
 
+def remark(comparison: Comparison, column: Column, method: str) -> str:
+    """What stands behind a number: of k-hat, whether weights of draws could be used, and up to where they could."""
+    if column.metric != TAIL.metric:
+        return ""
+    pairs = [(value(result, TAIL), value(result, TAIL_LIMIT)) for result in comparison.of(method)]
+    known = [(found, limit) for found, limit in pairs if found is not None and limit is not None]
+    if not known:
+        return ""
+    limits = dict.fromkeys(f"{limit:.2f}" for limit in sorted({limit for _, limit in known}))
+    usable = sum(found <= limit for found, limit in known)
+    some = f"usable in {usable} of {len(known)} seeds"
+    said = "not usable" if not usable else "usable" if usable == len(known) else some
+    return f"{said}, threshold {' or '.join(limits)}"
+
+
 def best(column: Column, found: Mapping[str, Cell]) -> list[str]:
     r"""The method with the best mean first, then those that the seeds do not tell apart from it.
 
     .. math:: d_m - d_{\text{best}} < 2 \sqrt{s_m^2 + s_{\text{best}}^2}
 
     where :math:`d` is the mean, its negative where higher is better, or its distance from the ideal. Without standard
-    errors (one seed) only equal means join the best.
+    errors (one seed) only equal means join the best. A column without an ideal has no best.
     """
+    if column.ideal is None:
+        return []
     complete = {method: cell for method, cell in found.items() if not cell.missing}
     if not complete:
         return []

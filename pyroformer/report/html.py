@@ -15,7 +15,7 @@ from .. import yamlfile
 from ..inference.files import write_text
 from ..results import Comparison
 from . import figures, svg
-from .columns import NEAR, REFERENCE, Column, best, blank, cells, columns, details, texts
+from .columns import NEAR, REFERENCE, Column, best, blank, cells, columns, details, remark, texts
 from .fits import how_it_went, learned
 from .plots import method_styles
 from .reading import reading
@@ -25,13 +25,14 @@ TEMPLATE = "report.html.j2"
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell of the page's table: texts, the number to sort by, and whether it is marked."""
+    """A cell of the page's table: texts, the number to sort by, whether it is marked, and what is said of it."""
 
     mean: str
     error: str = ""
     order: float | None = None
     marked: bool = False
     missing: int = 0
+    remark: str = ""
 
 
 def write_html(comparison: Comparison, path: str | Path, environment: Mapping[str, Any] | None = None) -> None:
@@ -123,7 +124,9 @@ def rows(comparison: Comparison, shown: list[Column]) -> list[tuple[str, list[En
             line.append(
                 Entry(blank(comparison, column, method) or "–")
                 if cell is None
-                else Entry(*shown_as[method], cell.mean, method in marked, cell.missing)
+                else Entry(
+                    *shown_as[method], cell.mean, method in marked, cell.missing, remark(comparison, column, method)
+                )
             )
     return list(lines.items())
 

@@ -68,7 +68,7 @@ def reading(comparison: Comparison) -> list[str]:
     """
     found = {(c.group, c.metric): Found(comparison, c) for c in columns(comparison)}
     found = {key: column for key, column in found.items() if column.best}
-    sentences = list(_runs(comparison, found))
+    sentences = [*_runs(comparison, found), *unmeasured(comparison)]
     if not found:
         return sentences
     if len(comparison.methods) == 1:
@@ -134,6 +134,7 @@ def _lowest(nll: Found) -> str:
 
 def _coverage(column: Found, what: str) -> Iterator[str]:
     text = f"Intervals that should hold 90 % of the {what} come closest for {column.leader}."
+    assert column.column.ideal is not None
     narrow = column.short_of(column.column.ideal)
     yield f"{text} They are too narrow for {column.named(narrow)}." if narrow else text
 
@@ -177,9 +178,25 @@ def _reference(comparison: Comparison, found: Mapping[tuple[str, str], Found]) -
         floor = column.column.factor * reference.floor[column.column.metric]
         two = f"{reference.between} are {floor:.3g}{column.unit} apart"
         yield f"By {by} {two}: a distance of that size is noise."
+    if reference.no_floor:
+        yield f"How far two references are from each other is not known ({reference.no_floor})."
     for part in dict.fromkeys(reference.other.values()):
         methods = listed(method for method, its in reference.other.items() if its == part)
-        yield f"The {part} of {methods} is not that of the reference, so not all of the distance is approximation."
+        differ = "are not those" if " and " in part else "is not that"
+        yield f"The {part} of {methods} {differ} of the reference, so not all of the distance is approximation."
+
+
+def unmeasured(comparison: Comparison) -> Iterator[str]:
+    """What was not measured against the reference because this, or some of its seeds, did not finish."""
+    reference = comparison.reference
+    if reference is None or not reference.is_method:
+        return
+    seeds = sorted(seed for method, seed, _ in comparison.failures if method == reference.name)
+    if not comparison.of(reference.name):
+        yield f"Nothing was measured against the reference: “{reference.name}” did not finish."
+    elif seeds:
+        which = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+        yield f"Nothing was measured against the reference with {which}: “{reference.name}” did not finish there."
 
 
 def _mixtures(comparison: Comparison) -> Iterator[str]:

@@ -19,6 +19,7 @@ from rich.text import Text
 from ..inference.files import write_text
 from ..results import Comparison, Reference
 from .columns import REFERENCE, Column, best, blank, cells, columns, details, is_number, texts
+from .reading import unmeasured
 
 GAP, CLOSE = 3, 1  # characters between columns of numbers, and where there is little room
 
@@ -131,6 +132,7 @@ class ComparisonTable:
             found.append("AUROC against the test set, by entropy (H) and by mutual information (MI)")
         if comparison.reference is not None and any(column.group == REFERENCE for column in self.columns):
             found += _reference_notes(comparison.reference, [c.metric for c in self.columns if c.group == REFERENCE])
+        found += (said.replace("“", "").replace("”", "") for said in unmeasured(comparison))
         if any(cell.missing for cell in every):
             found.append(f"{dagger}: some seeds gave no finite number; the mean is of the others and is not marked")
         if not comparison.results:

@@ -10,8 +10,9 @@ from typing import Any
 from ..inference import InferenceError
 from ..inference.files import write_json, write_text
 from ..run import alone_in
+from ..run_folder import check_study_folder
 from ..study import Study, compare
-from .nets import check_weights_folder, read_nets, read_weight_study
+from .nets import read_nets, read_weight_study
 from .page import render
 from .prior_map import prior_yaml
 from .study import WeightStudy, study_of
@@ -46,7 +47,7 @@ def study_weights(
         InferenceError: A net could not be trained; what was kept stays.
     """
     out = Path(out)
-    check_weights_folder(out)
+    check_study_folder(out)
     found = read_weight_study(study, seeds) if isinstance(study, str) else study
     trained = compare(found, out=out, jobs=jobs, progress=progress)
     if trained.failures:

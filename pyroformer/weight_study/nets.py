@@ -16,13 +16,16 @@ from ..inference import ML
 from ..models import BayesianModel
 from ..models.sites import row_sites, weight_sites
 from ..priors import Site
-from ..run import LOCK, load
+from ..run import load
 from ..spec import KEYS as SPEC_KEYS
+from ..spec import Spec
 from ..study import KEYS as STUDY_KEYS
 from ..study import Study, builtin, folder_of, read_study
 
 SEEDS = 5
 METHOD = "ML"
+USED, LEFT_OUT = ("task", "model", "prior", "driver"), ("guide", "calibration")
+"""The parts of a spec that nets are trained by, and those that they are not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +51,20 @@ def read_weight_study(name: str, seeds: int | None = None, assignments: tuple[st
     """The study that a name or a YAML file stands for: of one method, trained by ``ml``; five seeds by default.
 
     Args:
-        name: A study that comes with the package, the path of a study's file, or that of a spec. Of a spec the task,
-            the model and the prior are used, and its driver if that is ``ml``; its guide and its calibration are not.
+        name: A study that comes with the package, the path of a study's file, or that of a spec. Of a spec, which must
+            be acceptable as a whole, the task, the model and the prior are used, and its driver if that is ``ml``. What
+            of the others it gives is said in the study's ``changed``.
         seeds: In the place of the study's own.
-        assignments: ``path=value``, as for runs and comparisons.
+        assignments: ``path=value``, as for runs and comparisons, below ``task``, ``model``, ``prior`` or ``driver``.
 
     Raises:
-        SpecError: It is not acceptable, has several methods, another driver, or fewer than two seeds.
+        SpecError: It is not acceptable, has several methods, another driver, or fewer than two seeds, or an assignment
+            is to a part that plays no part.
     """
+    for assignment in assignments:
+        if (key := _part(assignment)) in SPEC_KEYS and key not in USED:
+            accepted = f"path=value with a path below {', '.join(USED)}: nothing else plays a part in the weights"
+            raise SpecError("--set", assignment, accepted)
     known, path = builtin(), Path(name)
     content = yamlfile.read(known.get(name, path)) if name in known or path.is_file() else {}
     if "task" in content and not set(content) & (set(STUDY_KEYS) - set(SPEC_KEYS)):
@@ -70,29 +79,47 @@ def read_weight_study(name: str, seeds: int | None = None, assignments: tuple[st
     driver = study.spec(method, 0).driver
     if not isinstance(driver, ML):
         name = next(iter(plain(driver)))
-        raise SpecError(f"methods.{method}.driver", name, "ml: weights are studied without a prior")
+        place = "base" if "driver" in study.base and "driver" not in study.methods[method] else f"methods.{method}"
+        raise SpecError(f"{place}.driver", name, "ml: weights are studied without a prior")
     return study
 
 
 def _from_spec(title: str, content: dict[str, Any], seeds: int, assignments: tuple[str, ...]) -> Study:
+    """The study of a spec, refused where the spec is: errors name its own paths."""
     for assignment in assignments:
         content = yamlfile.assign(content, assignment)
-    for key in content:
-        if key not in SPEC_KEYS:
-            raise SpecError(str(key), content[key], "the keys " + ", ".join(SPEC_KEYS))
-    driver = content.get("driver")
-    trained = driver == "ml" or (isinstance(driver, Mapping) and list(driver) == ["ml"])
-    base: dict[str, Any] = {key: content[key] for key in ("task", "model", "prior") if key in content}
-    return Study(f"Weights of {title}", {METHOD: {}}, base | {"driver": driver if trained else "ml"}, seeds)
+    content = {str(key): value for key, value in content.items()}
+    whole = Spec(**content)
+    data = whole.task.load()
+    whole.build_guide(whole.build_model(data), data)
+    base = {key: content[key] for key in USED if content.get(key) is not None}
+    if not isinstance(whole.driver, ML):
+        if given := next((a for a in assignments if _part(a) == "driver"), None):
+            raise SpecError("--set", given, "a path below driver.ml: weights are studied without a prior")
+        base["driver"] = "ml"
+        alone = Spec(**base)
+        try:
+            alone.build_guide(alone.build_model(data), data)
+        except SpecError as error:
+            accepted = f"{error.accepted} (weights are studied without a prior, by nets that ml trains)"
+            raise SpecError(error.path, error.value, accepted) from None
+    return Study(f"Weights of {title}", {METHOD: {}}, base, seeds, changed=_changed(content, whole))
 
 
-def check_weights_folder(folder: Path) -> None:
-    """Raise a `SpecError` when a folder holds something else than a weight study, or is none."""
-    if folder.is_file():
-        raise SpecError("--out", str(folder), "a folder; this is a file")
-    if folder.is_dir() and not (folder / "runs").is_dir() and any(path.name != LOCK for path in folder.iterdir()):
-        accepted = "a new or empty folder, or one with a study; this holds something else"
-        raise SpecError("--out", str(folder), accepted)
+def _part(assignment: str) -> str:
+    """The part of a spec that an assignment is made in."""
+    return yamlfile.split_path(assignment.partition("=")[0].strip() or "?")[0]
+
+
+def _changed(content: Mapping[str, Any], whole: Spec) -> tuple[str, ...]:
+    """What of a spec the nets are trained without, in words."""
+    said = []
+    if content.get("driver") is not None and not isinstance(whole.driver, ML):
+        said.append(f"driver {next(iter(plain(whole.driver)))} replaced by ml with its defaults")
+    said += [f"{key} left out: it plays no part in the weights" for key in LEFT_OUT if content.get(key) is not None]
+    if "seed" in content:
+        said.append(f"seed {whole.seed} replaced by those of the nets, 0, 1, ...")
+    return tuple(said)
 
 
 def read_nets(study: Study, out: Path) -> Nets:

@@ -17,7 +17,7 @@ def prior_map(found: WeightStudy) -> dict[str, Any]:
     """The winning family of every group with its fitted settings, by the globs of the group, as plain data.
 
     The families are centred where priors are: gains of LayerNorms at 1, all else at 0. Parameters that were not trained
-    are ``fixed``; a group whose weights have no spread is ``learned``.
+    are ``fixed``; a group whose weights have no spread, or are too few to fit, is ``learned``.
 
     Raises:
         ValueError: The study is of changes, which no prior of weights describes.

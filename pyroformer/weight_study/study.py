@@ -32,7 +32,7 @@ class GroupStudy:
         relative_sd: The root mean square of the deviations over :math:`(2 / \text{fan-in})^{1/2}`: the scale of a
             normal prior with ``scaling: fan_in``.
         kurtosis, kurtosis_error: Mean over nets of the excess kurtosis, and its standard error.
-        fits: The families, from the best to the worst; empty where weights have no spread.
+        fits: The families, from the best to the worst; empty where weights have no spread or are too few.
         winner: The family of fewest numbers within two standard errors of the best; empty without fits.
         rows, columns: Of matrices, how correlated the rows are (units of the output) and the columns.
         heads: How correlated the parts of a projection are that belong to different heads.

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ..help.terminal import WIDEST
 from .correlation import Correlation
-from .study import GroupStudy, WeightStudy
+from .study import FEWEST, GroupStudy, WeightStudy
 
 SHORT = {"generalized_normal": "gen. normal", "student_t": "Student-t", "laplace": "Laplace", "cauchy": "Cauchy"}
 
@@ -74,7 +74,7 @@ def family(one: GroupStudy) -> str:
     """The winner with the number that says how heavy its tails are."""
     best = one.best
     if best is None:
-        return "no spread"
+        return "too few weights" if one.n * one.seeds < FEWEST else "no spread"
     name = SHORT.get(best.family, best.family)
     tail = {"student_t": "df", "generalized_normal": "power"}.get(best.family)
     return name if tail is None else f"{name} {getattr(best.prior, tail):.2g}"

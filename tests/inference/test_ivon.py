@@ -196,7 +196,7 @@ def test_the_start_of_the_scales(line):
         (Hierarchical(), {}, "normal priors of weights alone, .*: weight_scale is a site besides"),
         (None, {"noise": "random"}, "noise_scale is a site besides"),
         (None, {"noise": "learned"}, "ivon cannot learn likelihood.log_scale"),
-        ({"bias": Learned(), "*": Normal()}, {}, "ivon cannot learn net.bias"),
+        ({"bias": Learned(), "*": Normal()}, {}, "ivon cannot learn bias"),
     ],
 )
 def test_what_has_no_weight_decay_is_refused_before_any_work(line, prior, likelihood, message):

@@ -1,14 +1,16 @@
 """Prior against posterior: the draws that are kept are those of the right distributions."""
 
+import math
+
 import pytest
 import torch
 from scipy import stats
 
 from pyroformer.guides import MeanField
-from pyroformer.inference import ML, NUTS, SVI, Data
+from pyroformer.inference import ML, NUTS, SVI, Data, DeepEnsemble
 from pyroformer.inference.marginals import Marginal, marginals, read_marginals, write_marginals
 from pyroformer.models import BayesianModel, Gaussian
-from pyroformer.priors import HalfCauchy, Hierarchical, Improper, Laplace, Normal, Uniform
+from pyroformer.priors import EmpiricalBayes, HalfCauchy, Hierarchical, Improper, Laplace, Normal, Pretrained, Uniform
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +105,30 @@ def test_a_file_keeps_them_in_their_order(tmp_path):
     assert torch.equal(again["b"].prior, found["b"].prior) and again["z"].prior is None
     assert all(torch.equal(again[name].posterior, found[name].posterior) for name in found)
     assert read_marginals(tmp_path / "none.safetensors") == {}
+
+
+def test_members_with_priors_of_their_own_have_none_in_common(data):
+    prior = {"weight": Pretrained(), "*": Normal()}
+
+    def found(start):
+        member = SVI(epochs=1, start=start)
+        return marginals(DeepEnsemble(member=member, size=2).run(model(prior), MeanField(), data), most=50)
+
+    apart = found(ML(epochs=1))
+    assert apart["weight"].prior is None and apart["weight"].posterior.isfinite().all()
+    assert apart["bias"].prior is not None  # not all are lost
+    together = found(None)  # planted: every member around the one start
+    assert together["weight"].prior is not None
+
+
+def test_weights_of_a_member_are_scaled_by_what_it_learned(data):
+    prior = {"weight": EmpiricalBayes(centered=False), "*": Normal()}
+    ensemble = DeepEnsemble(member=SVI(epochs=2), size=2).run(model(prior), MeanField(), data)
+    with torch.no_grad():
+        for factor, member in zip((1e-3, 1e3), ensemble.members, strict=True):
+            member.model.weight_priors.get_parameter("weight_log_scale").fill_(math.log(factor))
+    found = marginals(ensemble, most=10**6)["weight"]
+    first, second = found.posterior.chunk(2)
+    assert found.prior is None
+    ratio = float(second.square().mean().sqrt() / first.square().mean().sqrt())
+    assert 1e5 < ratio < 1e7  # by the scale of the first member alone it would be about 1

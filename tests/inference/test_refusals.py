@@ -55,7 +55,7 @@ def model(name, **likelihood):
         (ML(), None, "rows and learned", "blocks.0.attention.rows has no point estimate"),
         (NUTS(), None, "rows", "nuts does not sample blocks.0.attention.rows"),
         (DeepEnsemble(), None, "rows", "svi with a row family"),
-        (NUTS(), None, "part learned", "priors on all parameters: nuts cannot learn net.head.weight"),
+        (NUTS(), None, "part learned", "priors on all parameters: nuts cannot learn head.weight"),
         (NUTS(), None, "fixed", "at least one random site"),
         (SVI(), MeanField(), "learned", r"at least one random site; .*ml trains them"),
         (SVI(), MeanField(), "fixed", "at least one random site"),
@@ -73,7 +73,7 @@ def model(name, **likelihood):
         (DeepEnsemble(member=SWAG()), None, "fixed", "a model with something to train"),
         (IVON(), MeanField(), "weights", "expected none: IVON would ignore it"),
         (IVON(), None, "rows", "such as svi: ivon does not fit blocks.0.attention.rows"),
-        (IVON(), None, "part learned", "priors on all parameters: ivon cannot learn net.head.weight"),
+        (IVON(), None, "part learned", "priors on all parameters: ivon cannot learn head.weight"),
         (IVON(), None, "fixed", "at least one random site"),
     ],
 )

@@ -19,6 +19,7 @@ from pyroformer.guides import Guide, MeanField
 from pyroformer.inference import MAP, Data
 from pyroformer.models import BayesianModel, Gaussian, Series, sample_sites
 from pyroformer.priors import (
+    EmpiricalBayes,
     Gamma,
     HalfCauchy,
     Hierarchical,
@@ -332,9 +333,58 @@ class Clashing(Hierarchical):
 
 
 def test_a_hyper_site_with_the_name_of_a_parameter_is_refused():
-    model = BayesianModel(nn.Linear(2, 1), {"weight": Clashing(), "*": Normal()})
-    with pytest.raises(ValueError, match="a prior states the hyperparameter 'bias'"):
-        model(torch.zeros(1, 2))
+    with pytest.raises(SettingError, match=r"prior = 'bias'.*a parameter of the net has that of the prior of weight"):
+        BayesianModel(nn.Linear(2, 1), {"weight": Clashing(), "*": Normal()})
+    BayesianModel(nn.Linear(2, 1, bias=False), {"weight": Clashing()})  # planted: no parameter of that name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared(Hierarchical):
+    """One scale for all weights, with a name and a start of one's own."""
+
+    called: str = "tau"
+    at: float = 1.0
+
+    def hyper_sites(self, site):
+        return {self.called: self.hyperprior.distribution(torch.zeros(()))}
+
+    def start(self, site):
+        return {self.called: torch.tensor(self.at)}
+
+    def factor(self, site, hypers):
+        return hypers[self.called].reshape(hypers[self.called].shape + (1,) * site.value.dim())
+
+
+def test_a_hyper_site_with_a_name_of_the_likelihood_is_refused():
+    prior = {"weight": Shared(called="noise_scale"), "*": Normal()}
+    with pytest.raises(SettingError, match=r"prior = 'noise_scale'.*the likelihood has that of the prior of weight"):
+        BayesianModel(nn.Linear(2, 1), prior, Gaussian(noise="random"))
+    BayesianModel(nn.Linear(2, 1), prior, Gaussian(noise="fixed"))  # planted: a likelihood without that site
+
+
+def test_weights_that_share_a_hyperparameter_must_agree():
+    def model(weight, bias):
+        return BayesianModel(nn.Linear(2, 1), {"weight": weight, "*": bias}, Gaussian())
+
+    same = model(Shared(), Shared())
+    assert list(same.hyper_sites) == ["tau"]
+    with pytest.raises(SettingError, match=r"prior = 'tau'.*one distribution for all weights that share it"):
+        model(Shared(), Shared(hyperprior=HalfCauchy(scale=2.0)))
+    with pytest.raises(SettingError, match=r"prior = 'tau'.*one distribution"):
+        model(Shared(), Shared(hyperprior=Gamma()))
+    with pytest.raises(SettingError, match=r"prior = 'tau'.*one start for all weights that share it"):
+        model(Shared(), Shared(at=2.0))
+    assert list(model(EmpiricalBayes(group="g"), EmpiricalBayes(group="g")).learned) == ["weight_priors.g_log_scale"]
+    with pytest.raises(SettingError, match=r"prior = 'g_log_scale'.*one start for all weights that"):
+        model(EmpiricalBayes(group="g"), EmpiricalBayes(group="g", init=2.0))
+    model(EmpiricalBayes(group="g"), EmpiricalBayes(group="h", init=2.0))  # planted: another group
+
+
+def test_a_learned_parameter_is_known_by_its_own_name():
+    prior = {"weight": EmpiricalBayes(group="g"), "*": Learned()}
+    model = BayesianModel(nn.Linear(2, 1), prior, Gaussian(noise="learned"))
+    assert {model.known_as(key) for key in model.learned} == {"bias", "g_log_scale", "likelihood.log_scale"}
+    assert BayesianModel.known_as("weight_priors.head/weight_log_scale") == "head.weight_log_scale"
 
 
 def test_the_prior_alone_can_be_asked():

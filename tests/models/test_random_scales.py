@@ -319,7 +319,7 @@ class TestEmpiricalBayes:
         model = BayesianModel(nn.Linear(2, 1), learning, Gaussian())
         with pytest.raises(SettingError, match="no maximum, as for weight"):
             MAP(epochs=1).run(model, None, data)
-        with pytest.raises(SettingError, match="nuts cannot learn weight_priors"):
+        with pytest.raises(SettingError, match="nuts cannot learn weight_log_scale"):
             NUTS(num_samples=4, warmup_steps=1).run(model, None, data)
         ML(epochs=1).run(model, None, data)  # no prior counts here
         SVI(epochs=1).run(model, Delta(), data)

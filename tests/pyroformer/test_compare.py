@@ -8,6 +8,7 @@ import torch
 
 from pyroformer import compare, yamlfile
 from pyroformer.choices import SpecError
+from pyroformer.run_folder import check_study_folder
 from pyroformer.study import Study, builtin, folder_of, read_study
 
 STUDY = {
@@ -247,3 +248,47 @@ def test_studies_of_the_package_are_acceptable(name):
 def test_from_python_too_a_mistake_is_a_spec_error(tmp_path):
     with pytest.raises(SpecError, match="one of digits"):
         compare("nothing-like-it", out=tmp_path / "out")
+
+
+def test_files_of_ones_own_are_not_replaced(pyroformer, write, tmp_path):
+    thesis = tmp_path / "thesis"
+    thesis.mkdir()
+    (thesis / "report.html").write_text("mine")
+    message = pyroformer("compare", write(STUDY), "--out", thesis, "--jobs", "1", "--quiet").message
+    assert message.startswith(f"--out: got {thesis}; accepted: a new or empty folder, or one with a study; this holds")
+    assert {path.name: path.read_text() for path in thesis.iterdir()} == {"report.html": "mine"}
+    message = pyroformer("compare", write(STUDY), "--out", thesis / "report.html").message
+    assert message.endswith("a folder; this is a file")
+
+
+def test_a_study_is_known_by_its_marks(tmp_path):
+    def holding(name, *files):
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in files:
+            path = folder / file
+            path.mkdir(parents=True) if file.endswith("/") else path.parent.mkdir(parents=True, exist_ok=True)
+            path.is_dir() or path.write_text("")
+        return folder
+
+    # what a kill leaves: before the first cell has its folder, before its spec is written, and later
+    for index, files in enumerate(
+        [(), (".lock",), (".lock", "runs/ML/seed-0/"), (".lock", "runs/ML/seed-0/.lock", "nets/1.safetensors")]
+    ):
+        check_study_folder(holding(f"killed-{index}", *files))
+    check_study_folder(holding("finished", ".lock", "report.html", "runs/ML/seed-1/spec.yaml", "notes.txt"))
+    check_study_folder(tmp_path / "new")
+    for index, files in enumerate(
+        [("report.html",), (".lock", "report.html"), ("runs/a.log",), ("runs/ML/seed-0/mine.txt",), ("data/x/y.csv",)]
+    ):
+        with pytest.raises(SpecError, match="this holds something else"):
+            check_study_folder(holding(f"mine-{index}", *files))
+
+
+def test_a_finished_cell_that_is_damaged_is_named_before_anything_runs(finished, pyroformer, write, tmp_path):
+    out = tmp_path / "one"
+    (folder_of(out, "ML", 0) / "history.jsonl").unlink()
+    (folder_of(out, "ML", 1) / "metrics.json").unlink()  # this one would be run again
+    message = pyroformer("compare", write(STUDY), "--out", out, "--jobs", "1", "--quiet").message
+    assert message.startswith(f"{folder_of(out, 'ML', 0) / 'history.jsonl'}: got no such file; accepted: ")
+    assert not (folder_of(out, "ML", 1) / "metrics.json").exists()

@@ -13,7 +13,7 @@ from pyroformer.beliefs.reals import real_beliefs
 from pyroformer.beliefs.rows import RowEntropies, TokenSizes
 from pyroformer.choices import SpecError
 from pyroformer.help.terminal import as_text
-from pyroformer.priors import Fixed, Improper, Learned, Normal
+from pyroformer.priors import Cauchy, Fixed, Improper, Learned, Normal
 
 NET = {"transformer": {"width": 8, "heads": 2, "depth": 1}}
 DIGITS = {"task": {"digits": {"train": 60, "validation": 40}}, "model": NET}
@@ -207,6 +207,65 @@ def test_few_numbers_are_refused():
             prior_predictive(Spec(task="toy_regression"), **{name: 1})
 
 
+def centred(driver, **spec):
+    spec = {**DIGITS, "prior": {"head.*": "pretrained", "*": "normal"}, **spec}
+    found = prior_predictive(Spec(**spec, driver=driver), **SMALL)
+    return next((flag for flag in found.flags if "centred on" in flag), None)
+
+
+def test_a_prior_around_the_net_says_which_net():
+    here = "the prior of 2 weights is centred on the net's random start"
+    start = {"ml": {"epochs": 1}}
+    moved = f"{here}; the fit centres it on the net that `start` trains"
+    assert centred({"svi": {"start": start}}) == moved
+    assert centred({"deep_ensemble": {"member": {"svi": {"start": start}}}}) == moved
+    assert centred("svi") == here  # the fit has the same
+    assert centred({"laplace": {"start": {"map": {"epochs": 1}}}}) == here  # what goes on from a net keeps its prior
+    assert centred({"svi": {"start": start}}, prior="normal") is None
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    own = centred("svi", model=net, prior={"1.weight": "pretrained", "*": "normal"})
+    assert own == "the prior of 1.weight is centred on the net's weights as they were given"
+
+
+def test_learned_hyperparameters_have_their_own_names():
+    prior = {"head.weight": {"empirical_bayes": {"group": "g"}}, "head.bias": "empirical_bayes", "*": "normal"}
+    found = prior_predictive(Spec(**DIGITS, prior=prior), **SMALL)
+    assert set(found.at_their_start["learned"]) == {"g_log_scale", "head.bias_log_scale"}
+
+
+def linear_spec(prior):
+    """A linear net on one input: it overflows where its weights do."""
+    x = torch.ones(8, 1)
+    task = Task.from_arrays(x, torch.arange(8.0).unsqueeze(1), x, torch.arange(8.0).unsqueeze(1))
+    return Spec(task=task, model=nn.Linear(1, 1, bias=False), prior=prior)
+
+
+def test_functions_that_overflow_are_counted_and_left_out():
+    found = prior_predictive(linear_spec(Cauchy(scale=1e38)), num_samples=400, num_inputs=8)
+    # |w| > 3.4e38 has probability 1 - 2 arctan(3.4) / pi = 0.182
+    share = 1 - 2 * math.atan(torch.finfo(torch.float32).max / 1e38) / math.pi
+    assert near(found.overflowing / 400, share, math.sqrt(share * (1 - share) / 400))
+    assert not near(0.0, share, math.sqrt(share * (1 - share) / 400))  # planted: none is counted
+    assert found.flags[0].startswith(f"{found.overflowing} of 400 functions overflow")
+    assert math.isfinite(found.beliefs.sd) and found.to_dict()["overflowing"] == found.overflowing
+    assert "400 functions of the prior" in as_text(found)
+    none = prior_predictive(linear_spec(Normal()), num_samples=40, num_inputs=8)
+    assert none.overflowing == 0 and not any("overflow" in flag for flag in none.flags)
+
+
+def test_rows_and_tokens_that_overflow_are_left_out():
+    rows, tokens = RowEntropies(), TokenSizes()
+    uniform = torch.full((2, 1, 2, 2, 2), 0.5)
+    broken = uniform.clone()
+    broken[1] = math.nan
+    rows("a", broken, None)
+    (found,) = rows.result()
+    assert found.entropy == pytest.approx([math.log(2)] * 2)
+    tokens("embedding", torch.tensor([1.0, math.inf]).reshape(2, 1, 1, 1))
+    tokens("block", torch.tensor([math.nan, math.inf]).reshape(2, 1, 1, 1))
+    assert [(size.name, size.median) for size in tokens.result()] == [("embedding", 1.0)]
+
+
 class TestCommand:
     FEW = ("--samples", 20, "--inputs", 10)
 
@@ -238,6 +297,11 @@ class TestCommand:
             "proper priors: a flat prior has no predictive, since nothing can be drawn from it"
         )
         assert not (tmp_path / "out").exists()
+
+    def test_a_prior_so_wide_that_nothing_is_finite_is_named(self, pyroformer, write, toy, tmp_path):
+        ended = pyroformer("prior", write(toy), *self.FEW, "--set", "prior.normal.scale=1e30")
+        assert ended.message.startswith("prior: got {normal: {scale: 1.0e+30")
+        assert ended.message.endswith("a prior under which functions are finite: all 20 overflow float32")
 
     def test_folders_that_hold_something_else_are_refused(self, pyroformer, write, toy, tmp_path):
         folder = tmp_path / "thesis"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from pyroformer.inference import DrawsPosterior, metrics
 from pyroformer.inference.files import read_tensors, write_tensors
 from pyroformer.reference import Chosen, distances, halves, measured, with_floor
 from pyroformer.report import reading
+from pyroformer.results import Comparison, Result
 from pyroformer.study import Study, folder_of
 
 NET = {"transformer": {"width": 8, "heads": 2, "depth": 1}}
@@ -207,6 +209,74 @@ def test_what_is_no_reference(pyroformer, write, run, tmp_path):
     finally:
         write_tensors(run / "predictions.safetensors", changed)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("posterior/posterior.json", None, "accepted: the folder of a finished run; this one was stopped before"),
+        ("posterior/posterior.json", "{", "posterior: got "),
+        ("posterior/weights.safetensors", None, "posterior: got No such file"),
+        ("posterior/weights.safetensors", "broken", "posterior: got "),
+        ("predictions.safetensors", "broken", "predictions.safetensors: got not a safetensors file"),
+        ("metrics.json", "{", "metrics.json: got not JSON"),
+        ("spec.yaml", "seed: 0\n", "spec.yaml: got no task; accepted: "),
+    ],
+)
+def test_a_damaged_reference_is_refused_before_anything_runs(pyroformer, write, run, tmp_path, file, content, said):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    (folder / file).unlink() if content is None else (folder / file).write_text(content)
+    study = write({"base": DIGITS, "methods": {"a": METHODS["ML"]}})
+    message = pyroformer("compare", study, "--out", tmp_path / "out", "--reference", folder).message
+    assert said in message and str(folder) in message, message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_floor_that_cannot_be_made_costs_a_sentence(classes, monkeypatch, tmp_path):
+    out, found = classes
+    one = replace(found, results=[result for result in found.results if result.seed == 0], reference=None)
+    chosen = Chosen("mean field")
+
+    def broken(folder):
+        raise ValueError("weights of another net")
+
+    monkeypatch.setattr("pyroformer.reference.load", broken)
+    told = with_floor(measured(one, chosen), chosen, folder_of(out, "mean field", 0))
+    assert told.reference.floor == {} and len(told.results) == len(one.results)
+    said = "How far two references are from each other is not known (ValueError: weights of another net)."
+    assert said in reading(told)
+    assert said not in reading(measured(one, chosen))  # planted: nothing went wrong
+
+
+def test_other_likelihoods_and_temperatures_are_named():
+    def result(method, **changes):
+        task = {"toy_regression": {"likelihood": {"gaussian": {"scale": changes.pop("scale", 0.1)}}}}
+        driver = {"svi": {"temperature": 1.0, "kl_weight": 1.0} | changes}
+        spec = {"task": task, "model": "m", "prior": "p", "driver": driver}
+        if method == "ensemble":
+            spec["driver"] = {"deep_ensemble": {"size": 2, "member": driver}}
+        return Result(method, 0, spec, {"test": {"nll": 0.5}}, [], {"test.mean": ONE, "test.sd": ONE})
+
+    ONE = torch.ones(3, 1)
+    nuts = {"driver": {"nuts": {"temperature": 1.0}}}  # has no weight of the KL, which is then 1
+    exact = result("exact")
+    exact = replace(exact, spec=exact.spec | nuts)
+    others = [
+        result("same"),
+        result("wide", scale=0.2),
+        result("cold", temperature=0.1),
+        result("ensemble", temperature=0.1, kl_weight=0.5),
+    ]
+    told = measured(Comparison("t", "", [exact, *others]), Chosen("exact"))
+    assert told.reference.other == {
+        "wide": "likelihood",
+        "cold": "temperature",
+        "ensemble": "temperature and KL weight",
+    }
+    text = " ".join(reading(told))
+    assert "The likelihood of “wide” is not that of the reference" in text
+    assert "The temperature and KL weight of “ensemble” are not those of the reference" in text
 
 
 def test_arrays_are_compared_by_their_numbers(tmp_path):

@@ -1,9 +1,11 @@
 """What a run leaves in its folder, and what is made of it again, in this process and in another."""
 
 import json
+import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -226,3 +228,48 @@ def test_a_folder_that_holds_no_run(tmp_path):
         pyroformer.load(tmp_path)
     with pytest.raises(SpecError, match=r"accepted: the folder of a run"):
         pyroformer.load(tmp_path / "nowhere")
+
+
+DAMAGES = {
+    "history.jsonl": (None, "{"),
+    "metrics.json": ("", "[1]"),
+    "marginals.safetensors": ("broken",),
+    "posterior/weights.safetensors": (None, "broken"),
+    "posterior/posterior.json": ("{", "{}"),
+    "predictions.safetensors": ("broken",),
+    "spec.yaml": ("seed: 0\n",),
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A tiny finished run, and its spec's file."""
+    folder = tmp_path_factory.mktemp("whole")
+    parts = {**TOY, "driver": {"svi": {"epochs": 1}}}
+    (folder / "spec.yaml").write_text(yaml.safe_dump(parts), "utf-8")
+    fit(Spec(**parts), out=folder / "run")
+    return folder
+
+
+@pytest.mark.parametrize(("file", "content"), [(file, c) for file, contents in DAMAGES.items() for c in contents])
+def test_a_damaged_file_is_named(pyroformer, whole, tmp_path, file, content):
+    folder = tmp_path / "run"
+    shutil.copytree(whole / "run", folder)
+    (folder / file).unlink() if content is None else (folder / file).write_text(content)
+    named = folder / ("posterior" if file.startswith("posterior") else file)
+    inputs = tmp_path / "x.npy"
+    np.save(inputs, np.zeros((2, 1), np.float32))
+    message = pyroformer("predict", folder, "--input", inputs, "--out", tmp_path / "out.csv").message
+    assert message.startswith(f"{named}: got "), message
+    message = pyroformer("run", whole / "spec.yaml", "--out", folder, "--quiet").message
+    assert message.startswith(f"--out: got {folder}; " if file == "spec.yaml" else f"{named}: got "), message
+
+
+def test_a_run_without_the_source_of_its_data(pyroformer, whole, tmp_path):
+    folder, inputs = tmp_path / "run", tmp_path / "x.npy"
+    shutil.copytree(whole / "run", folder)
+    np.save(inputs, np.zeros((2, 1), np.float32))
+    assert pyroformer("predict", folder, "--input", inputs, "--out", tmp_path / "out.csv").code == 0  # planted: whole
+    (folder / "data.json").unlink()
+    message = pyroformer("predict", folder, "--input", inputs, "--out", tmp_path / "out.csv").message
+    assert message.startswith(f"{folder / 'data.json'}: got no such file; accepted: ")

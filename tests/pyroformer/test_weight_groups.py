@@ -13,7 +13,7 @@ from pyroformer import Spec, yamlfile
 from pyroformer.help.terminal import as_text
 from pyroformer.models import Image, Output, Transformer
 from pyroformer.models.sites import row_sites, weight_sites
-from pyroformer.priors import assign
+from pyroformer.priors import Site, assign
 from pyroformer.weight_study import Nets, prior_map, study_of
 from pyroformer.weight_study.files import table
 from pyroformer.weight_study.groups import ORDER, groups_of
@@ -136,7 +136,17 @@ def test_weights_without_spread_have_no_family(nets):
     study = study_of(Nets(still, nets.starts, nets.sites, nets.heads), permutations=9)
     assert group(study, "head").winner == "" and prior_map(study)["head.weight"] == "learned"
     assert "no spread" in as_text(study, 80) and "no spread" in render(study)
+    assert "too few" not in as_text(study, 80)
     assert table(study).splitlines()[0].startswith("group,")
+
+
+def test_groups_that_are_too_small_are_called_so(nets):
+    two = [{**net, "head.weight": torch.randn(1, 3)} for net in nets.weights[:2]]  # 6 weights, and they have spread
+    sites = {**nets.sites, "head.weight": Site("head.weight", torch.zeros(1, 3), fan_in=3)}
+    study = study_of(Nets(two, nets.starts[:2], sites, nets.heads), permutations=9)
+    assert group(study, "head").winner == "" and prior_map(study)["head.weight"] == "learned"
+    assert "too few weights" in as_text(study, 80) and "too few weights" in render(study)
+    assert "no spread" not in as_text(study, 80)
 
 
 def test_it_is_told_in_a_terminal_a_table_and_a_page(found):

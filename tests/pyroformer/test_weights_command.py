@@ -117,8 +117,54 @@ class TestStudies:
         other = {**spec, "driver": {"svi": {"epochs": 3}}, "guide": "mean_field", "calibration": "temperature_scaling"}
         found = read_weight_study(str(write(other)))
         assert found.base["driver"] == "ml" and set(found.base) == {"task", "model", "driver"}
+        assert kept.changed == () and found.changed == (
+            "driver svi replaced by ml with its defaults",
+            "guide left out: it plays no part in the weights",
+            "calibration left out: it plays no part in the weights",
+        )
+        seeded = read_weight_study(str(write({**spec, "seed": 3})))
+        assert seeded.changed == ("seed 3 replaced by those of the nets, 0, 1, ...",)
         changed = read_weight_study(str(write(spec)), 3, ("driver.ml.epochs=7",))
         assert changed.spec("ML", 0).driver.epochs == 7 and changed.seeds == 3
+
+    @pytest.mark.parametrize(
+        ("change", "assignment", "said"),
+        [
+            ({"driver": {"svi": {"epochs": -3}}}, None, "driver.svi.epochs: got -3; accepted: "),
+            ({"driver": {"svi": {"epochz": 3}}}, None, "driver.svi.epochz: got 3; accepted: "),
+            ({"guide": "mean_field"}, None, "guide: got mean_field; accepted: no guide"),
+            ({"driver": "svi", "guide": {"nothing.*": "mean_field"}}, None, "guide: got "),
+            ({"prior": {"nothing.*": "normal", "*": "normal"}}, None, "prior: got nothing.*; accepted: "),
+            ({"model": {"transformer": {"depth": 0}}}, None, "model.transformer.depth: got 0; accepted: "),
+            ({"calibration": "temperature"}, None, "calibration: got temperature; accepted: "),
+            (
+                {},
+                "guide=mean_field",
+                "--set: got guide=mean_field; accepted: path=value with a path below task, ",
+            ),
+            ({}, "calibration=temperature_scaling", "--set: got calibration=temperature_scaling; accepted: path=value"),
+            ({}, "seed=4", "--set: got seed=4; accepted: path=value with a path below task, model, prior, driver:"),
+            (
+                {"driver": "svi"},
+                "driver.svi.epochs=3",
+                "--set: got driver.svi.epochs=3; accepted: a path below ",
+            ),
+        ],
+    )
+    def test_a_spec_is_refused_by_its_own_paths(self, pyroformer, write, spec, tmp_path, change, assignment, said):
+        settings = () if assignment is None else ("--set", assignment)
+        message = pyroformer("weights", write({**spec, **change}), "--out", tmp_path / "out", *settings).message
+        assert message.startswith(said), message
+        assert not (tmp_path / "out").exists()
+
+    def test_what_is_replaced_is_said(self, pyroformer, write, spec, tmp_path):
+        path = write({**spec, "driver": {"svi": {"epochs": 3}}, "calibration": "temperature_scaling"})
+        settings = ("--set", "driver.ml.epochs=1")  # names another driver, and so replaces it: nothing is to be said
+        options = ("--seeds", 2, "--jobs", 1, "--quiet", "--out", tmp_path / "out")
+        ended = pyroformer("weights", path, *settings, *options)
+        assert ended.code == 0 and ended.err == "calibration left out: it plays no part in the weights\n"
+        found = read_weight_study(str(path))
+        assert found.changed[0] == "driver svi replaced by ml with its defaults"
 
     def test_studies_have_seeds_of_their_own(self, write, spec):
         content = {"base": spec, "methods": {"plain": {}}}
@@ -150,12 +196,8 @@ class TestStudies:
         assert pyroformer("weights", "wights", *out).message.endswith("did you mean weights or weight-space or digits?")
         assert "the keys task, model" in pyroformer("weights", write({**spec, "sed": 1}), *out).message
         rows = {"prior": {"*.rows": "flat_rows", "*": "normal"}}
-        assert (
-            "methods.ML.driver: got ml; accepted: svi" in pyroformer("weights", write({**spec, **rows}), *out).message
-        )
-        assert pyroformer("weights", write({**spec, "prior": "fixed"}), *out).message.startswith(
-            "methods.ML.driver: got ml"
-        )
+        assert pyroformer("weights", write({**spec, **rows}), *out).message.startswith("driver: got ml; accepted: svi")
+        assert pyroformer("weights", write({**spec, "prior": "fixed"}), *out).message.startswith("driver: got ml")
         assert not (tmp_path / "out").exists()
         assert pyroformer("weights", write(spec), *out, "--seeds", 1).code == 2
 
@@ -168,6 +210,10 @@ def test_folders_that_hold_something_else_are_refused(kept, pyroformer, write, s
     file = thesis / "chapter1.tex"
     assert pyroformer("weights", write(spec), "--out", file).message.endswith("a folder; this is a file")
     assert [path.name for path in thesis.iterdir()] == ["chapter1.tex"] and file.read_text() == "mine"
+    plain = tmp_path / "plain"  # runs of something else
+    (plain / "runs").mkdir(parents=True)
+    (plain / "runs" / "log.txt").write_text("mine")
+    assert "this holds something else" in pyroformer("weights", write(spec), "--out", plain).message
     other = {**spec, "driver": {"ml": {"epochs": 3}}}
     assert "a run of another spec" in pyroformer("weights", write(other), "--out", kept).message
 

@@ -105,3 +105,14 @@ def test_a_mistake_in_a_process_of_its_own(process, write, toy, tmp_path):
     assert line.startswith("error: prior: got norml; accepted: a prior among ")
     assert "; did you mean normal" in line
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("text", ["[" * 5000 + "]" * 5000, "[" * 60 + "]" * 60, "task: &a [*a]", "a: " + "[" * 400])
+def test_a_file_that_is_nested_too_deeply(refused, tmp_path, text):
+    message = refused(text)
+    assert message.startswith(f"{tmp_path / 'spec.yaml'}: got ") and message.endswith("accepted: valid YAML"), message
+
+
+def test_an_anchor_that_stands_in_many_places_takes_no_time(refused):
+    lines = ["a0: &a0 [x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 40))]
+    assert "accepted: the keys task" in refused("\n".join(lines))

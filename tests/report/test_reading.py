@@ -156,3 +156,16 @@ def test_one_seed_has_no_standard_errors_from_the_reference(numbers):
     assert (
         text == "Closest to the reference, “exact”, by Wasserstein distance: “b” with 0.100 sds; then “a” (0.300 sds)."
     )
+
+
+def test_a_reference_that_did_not_finish_is_told(numbers):
+    failed = [("exact", 0, "NaN"), ("exact", 1, "NaN")]
+    found = replace(numbers({"a": [0.5, 0.5], "b": [0.6, 0.6]}), reference=Reference("exact", True), failures=failed)
+    said = "Nothing was measured against the reference: “exact” did not finish."
+    assert said in reading(found)
+    assert said in reading(replace(found, results=found.of("a")))  # of one method too
+    assert said not in reading(replace(found, reference=None))
+    some = replace(numbers({"exact": [0.5], "b": [0.6, 0.6]}), reference=Reference("exact", True), failures=failed[1:])
+    assert "Nothing was measured against the reference with seed 1: “exact” did not finish there." in reading(some)
+    whole = replace(some, failures=[])  # planted: all that was asked for finished
+    assert not any(text.startswith("Nothing was measured") for text in reading(whole))

@@ -4,13 +4,15 @@ import csv
 import io
 import math
 import statistics
+from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
 from pyroformer.report import best, cells, columns, rich_table, write_csv, write_long_csv
-from pyroformer.report.columns import NEAR, details, texts
+from pyroformer.report.columns import NEAR, details, remark, texts
+from pyroformer.report.html import render
 from pyroformer.results import Comparison, Result
 
 
@@ -54,6 +56,25 @@ def test_the_second_table_has_the_shape_of_weights(classification, regression):
     found = cells(classification, last)
     assert list(found) == ["mean field, N(0, 1)"] and found["mean field, N(0, 1)"].mean == 13.5
     assert details(regression) == []
+    assert best(last, found) == [] and "better" in last.direction and "lower" not in last.direction
+
+
+def test_a_heavier_tail_is_no_worse_fit(numbers):
+    values = {"a": [55.0, 60.0], "b": [80.0, 0.3], "c": [0.1, 0.2]}
+    found = numbers(values, group="fit", metric="k_hat")
+    for result in found.results:
+        result.metrics["fit"]["k_hat_threshold"] = 0.5
+    (tail,) = (column for column in details(found) if column.metric == "k_hat")
+    assert best(tail, cells(found, tail)) == []
+    assert best(replace(tail, ideal=-math.inf), cells(found, tail))[0] == "c"  # planted: lower is better
+    said = {method: remark(found, tail, method) for method in values}
+    assert said == {
+        "a": "not usable, threshold 0.50",
+        "b": "usable in 1 of 2 seeds, threshold 0.50",
+        "c": "usable, threshold 0.50",
+    }
+    page = render(found)
+    assert "not usable, threshold 0.50" in page and 'class="best"' not in page.partition('id="details"')[2]
 
 
 def test_columns_of_regression(regression):

@@ -171,6 +171,22 @@ class Driver(ABC):
         """`run` with everything checked, seeded, and in its place; ``model`` is a copy of the driver's own."""
 
 
+def not_all_random(model: BayesianModel, driver: str, verb: str) -> str | None:
+    """Why a driver that needs a prior on every parameter cannot work with a model, or None when it can.
+
+    Args:
+        model: The model.
+        driver: The driver's name.
+        verb: What it does with random sites.
+    """
+    if model.rows:
+        return f"a driver for attention rows, such as svi: {driver} does not {verb} {model.rows[0]}"
+    if model.learned:
+        name = model.known_as(next(iter(model.learned)))
+        return f"priors on all parameters: {driver} cannot learn {name} (fixed would leave it as it is)"
+    return None if model.sites else "a model with at least one random site"
+
+
 def check_place(driver: Driver, key: str) -> None:
     """Raise a `SettingError` when a driver that works where that of its setting ``key`` does asks for another place."""
     inner = getattr(driver, key)

@@ -13,18 +13,18 @@ from ..guides.normal_priors import normal_parameters
 from ..models import BayesianModel
 from ..priors.settings import check, check_count, check_positive
 from .data import Data
-from .driver import Driver, Families
+from .driver import Driver, Families, not_all_random
 from .minibatched import Minibatched
 from .monitor import Monitor
 from .objective import OnePassELBO, Terms
 from .optimize import Fit
 from .posterior import Posterior
-from .starting import centered, check_start, trained
+from .starting import Started, check_start
 from .variational_newton import VariationalNewton
 
 
 @dataclass(frozen=True, kw_only=True)
-class IVON(Minibatched):
+class IVON(Started, Minibatched):
     r"""Fits independent normal entries by natural gradients, at about the cost of Adam.
 
     .. math:: q(w) = \prod_i \mathcal N(w_i \mid m_i, \sigma_i^2), \qquad \sigma_i^2 = \frac1{\lambda (h_i + \delta_i)},
@@ -83,22 +83,9 @@ class IVON(Minibatched):
     def treatment(self) -> str:
         return "mean_field"
 
-    @property
-    def starts_from(self) -> Driver | None:
-        return self.start
-
-    @property
-    def moves_centers(self) -> bool:
-        return self.start is not None
-
     def refusal(self, model: BayesianModel) -> str | None:
-        if model.rows:
-            return f"a driver for attention rows, such as svi: ivon does not fit {model.rows[0]}"
-        if model.learned:
-            name = model.known_as(next(iter(model.learned)))
-            return f"priors on all parameters: ivon cannot learn {name} (fixed would leave it as it is)"
-        if not model.sites:
-            return "a model with at least one random site"
+        if reason := not_all_random(model, "ivon", "fit"):
+            return reason
         if other := next(iter({**model.hyper_sites, **model.likelihood.initial_values()}), None):
             return f"normal priors of weights alone, which are a weight decay: {other} is a site besides (svi fits it)"
         for name, prior in model.distributions().items():
@@ -109,8 +96,7 @@ class IVON(Minibatched):
     def _run(self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor) -> Posterior:
         info: dict[str, Any] = {}
         if self.start is not None:
-            model, info["start"] = trained(self.start, model, data, seed, monitor)
-            model = centered(model)
+            model, info["start"] = self.begun(model, data, seed, monitor)
         built = Guide(model, MeanField(), data.example())
         (family,) = built.families
         assert isinstance(family, MeanField)

@@ -20,7 +20,7 @@ from ..models import BayesianModel
 from ..priors.settings import check, check_count, check_positive
 from .data import Data
 from .draws_posterior import DrawsPosterior
-from .driver import Driver, Families
+from .driver import Driver, Families, not_all_random
 from .errors import InferenceError
 from .monitor import Monitor
 from .posterior import Posterior
@@ -66,13 +66,8 @@ class NUTS(Driver):
         check(self, "target_accept", 0 < self.target_accept < 1, "a number between 0 and 1")
 
     def refusal(self, model: BayesianModel) -> str | None:
-        if model.rows:
-            return f"a driver for attention rows, such as svi: nuts does not sample {model.rows[0]}"
-        if model.learned:
-            name = model.known_as(next(iter(model.learned)))
-            return f"priors on all parameters: nuts cannot learn {name} (fixed would leave it as it is)"
-        if not model.sites:
-            return "a model with at least one random site"
+        if reason := not_all_random(model, "nuts", "sample"):
+            return reason
         if self.chains > 1 and (reason := model.no_fresh_start):
             return f"a net that starts afresh for every chain (or 1 chain): {reason}"
         return None

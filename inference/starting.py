@@ -38,21 +38,38 @@ def trained(
     return found.model, dict(found.info)
 
 
-def centered(model: BayesianModel) -> BayesianModel:
-    """The model with priors around the net's own weights (`Pretrained`) moved to where it starts.
-
-    For inference that begins anew from there; what goes on from an estimate keeps the prior that this had.
-    """
-    start = {name: value.unsqueeze(0) for name, value in model.initial_values().items()}
-    return model.centered_on({name: value[0] for name, value in model.weights(start).items()})
-
-
 def check_start(driver: Driver) -> None:
     """Raise a `SettingError` unless the setting ``start`` is a point estimate, or None, in the driver's own place."""
     start = driver.starts_from
     if start is not None:
         check(driver, "start", isinstance(start, MAP), "a point estimate: map or ml")
         check(driver, "start", start.place == driver.place, "a driver with the same device and dtype")
+
+
+class Started(Driver):
+    """A driver that may begin anew from a trained net: from that of its setting ``start``, where it is not None."""
+
+    start: Driver | None
+
+    @property
+    def starts_from(self) -> Driver | None:
+        return self.start
+
+    @property
+    def moves_centers(self) -> bool:
+        return self.start is not None
+
+    def begun(
+        self, model: BayesianModel, data: Data, seed: int, monitor: Monitor
+    ) -> tuple[BayesianModel, dict[str, Any]]:
+        """What `trained` gives, with priors around the net's own weights (`Pretrained`) moved to the trained net.
+
+        What goes on from an estimate keeps the prior that this had; here inference begins anew.
+        """
+        assert self.start is not None
+        model, info = trained(self.start, model, data, seed, monitor)
+        start = {name: value.unsqueeze(0) for name, value in model.initial_values().items()}
+        return model.centered_on({name: value[0] for name, value in model.weights(start).items()}), info
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,11 +17,11 @@ from .monitor import Monitor
 from .optimize import Fit, Optimizing
 from .particle_bound import without_density
 from .posterior import Posterior
-from .starting import centered, check_start, trained
+from .starting import Started, check_start
 
 
 @dataclass(frozen=True, kw_only=True)
-class SVI(Optimizing):
+class SVI(Started, Optimizing):
     r"""Fits a guide by stochastic gradients of the evidence lower bound.
 
     .. math:: \mathcal L_t = \tfrac NB\, E_q[\log p(y \mid w, A)]
@@ -88,14 +88,6 @@ class SVI(Optimizing):
     def needs_guide(self) -> bool:
         return True
 
-    @property
-    def starts_from(self) -> Driver | None:
-        return self.start
-
-    @property
-    def moves_centers(self) -> bool:
-        return self.start is not None
-
     def refusal(self, model: BayesianModel) -> str | None:
         if not model.sites and not model.rows and not model.likelihood.initial_values():
             return "a model with at least one random site; all parameters are fixed or learned (ml trains them)"
@@ -127,8 +119,7 @@ class SVI(Optimizing):
         objective = self.bound.objective(self.temperature, self.particles, self.estimator)
         if self.start is not None:
             objective.used(Guide(model, guide, data.example()), *data.example())  # refuses before the net is trained
-            model, info["start"] = trained(self.start, model, data, seed, monitor)
-            model = centered(model)
+            model, info["start"] = self.begun(model, data, seed, monitor)
         built = guide if isinstance(guide, Guide) else Guide(model, guide, data.example())
         used = objective.used(built, *data.example())
         posterior = Fit(self, built, data, objective, self.beta, self.kl_warmup).run(seed, monitor)

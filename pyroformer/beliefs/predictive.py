@@ -116,9 +116,8 @@ def prior_predictive(spec: Spec, *, num_samples: int = NUM_SAMPLES, num_inputs: 
         outputs = functions.outputs(probe, num_samples, seed=spec.seed)
     finite = outputs.flatten(1).isfinite().all(1)
     if not finite.any():
-        accepted = f"a prior under which functions are finite: all {len(outputs)} overflow {dtype}".replace(
-            "torch.", ""
-        )
+        kind = str(dtype).removeprefix("torch.")
+        accepted = f"a prior under which functions are finite: all {len(outputs)} overflow {kind}"
         raise SpecError("prior", yamlfile.flow(plain(spec.prior)), accepted)
     beliefs = _beliefs(outputs[finite], probe, split, data)
     attention, overflowing = rows.result(), int((~finite).sum())

@@ -59,3 +59,14 @@ def draws_of():
         return {n: p.detach() + 0.5 * torch.randn(*lead, *p.shape, dtype=p.dtype) for n, p in net.named_parameters()}
 
     return draw
+
+
+@pytest.fixture
+def net(build):
+    return build(Series(5, 2), depth=1)
+
+
+@pytest.fixture
+def x(batch_of):
+    """Inputs of `net`."""
+    return batch_of(Series(5, 2))

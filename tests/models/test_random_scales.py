@@ -14,7 +14,7 @@ from torch import nn
 
 from pyroformer.guides import Delta, Guide, MeanField
 from pyroformer.inference import MAP, ML, NUTS, SVI, Data, Posterior
-from pyroformer.models import BayesianModel, Gaussian, Series, sample_sites
+from pyroformer.models import BayesianModel, Gaussian, sample_sites
 from pyroformer.models.sites import weight_sites
 from pyroformer.priors import (
     ARD,
@@ -32,16 +32,6 @@ from pyroformer.priors import (
 FIVE_SIGMA = 2 * stats.norm.sf(5)
 Y = torch.tensor([0, 2, 1, 1])
 FORMS = pytest.mark.parametrize("centered", [False, True], ids=["non-centred", "centred"])
-
-
-@pytest.fixture
-def net(build):
-    return build(Series(5, 2), depth=1)
-
-
-@pytest.fixture
-def x(batch_of):
-    return batch_of(Series(5, 2))
 
 
 def half_cauchy(t, scale=1.0):

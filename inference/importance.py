@@ -14,7 +14,6 @@ from torch import Tensor
 from ..models import BayesianModel
 from ..models.calling import eval_mode
 from ..priors import SettingError, choice_name
-from . import posterior as posteriors
 from .data import Data, Inputs, move, move_one, take
 from .guide_posterior import GuidePosterior
 from .mixture_posterior import MixturePosterior
@@ -99,7 +98,7 @@ def psis(
     anchor = next(model.parameters())
     x, y = move(data.x, anchor.device, anchor.dtype), move_one(data.y, anchor.device, anchor.dtype)
     batch_size = min(batch_size, len(y))
-    most = max(1, min(posteriors.MAX_NUMBERS // max(posterior.num_weights, 1), 4096 // batch_size + 1))
+    most = posterior.together(batch_size)
     found = []
     with torch.random.fork_rng(devices=[]), torch.no_grad(), pyro.validation_enabled(False), store_as_it_was():
         torch.manual_seed(seed)

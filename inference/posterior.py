@@ -29,6 +29,8 @@ NUM_SAMPLES = 32
 """Draws for a prediction where the caller does not say: enough for digits to be within noise of 200."""
 MAX_NUMBERS = 2**24
 """About how many numbers one chunk of draws of the weights may hold."""
+MAX_RUNS = 512
+"""About how many runs of the net on one example may go together: more would leave the processor's cache."""
 
 
 @contextmanager
@@ -196,10 +198,14 @@ class Posterior(ABC):
             self._predict(x, self._available(num_samples), batch_size, gathered)
         return gathered.result()
 
+    def together(self, batch_size: int) -> int:
+        """How many draws one chunk may hold that meets ``batch_size`` examples at once."""
+        return max(1, min(MAX_NUMBERS // max(self.num_weights, 1), MAX_RUNS // batch_size + 1))
+
     def _predict(self, x: Inputs, num_samples: int, batch_size: int, gathered: Any) -> None:
         anchor = next(self.model.parameters())
         x = move(x, anchor.device, anchor.dtype)
-        most = max(1, min(MAX_NUMBERS // max(self.num_weights, 1), 4096 // min(batch_size, len(first(x))) + 1))
+        most = self.together(min(batch_size, len(first(x))))
         with eval_mode(self.model):
             for size, weights in self.chunks(num_samples, most):
                 for where in slices(len(first(x)), batch_size):

@@ -71,6 +71,7 @@ class Comparison:
         results: One a finished cell, in the order of the study.
         failures: Cells that did not finish: method, seed and the reason.
         reference: What the group ``reference`` of the metrics is measured against, or None.
+        baselines: Methods that the others are compared with, seed by seed.
     """
 
     title: str
@@ -78,6 +79,7 @@ class Comparison:
     results: list[Result]
     failures: list[tuple[str, int, str]] = field(default_factory=list)
     reference: Reference | None = None
+    baselines: tuple[str, ...] = ()
 
     @property
     def methods(self) -> list[str]:

@@ -8,6 +8,7 @@ import re
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from .spec import KEYS as SPEC_KEYS
 from .spec import Spec
 from .tasks import TaskData
 
-KEYS = ("title", "description", "seeds", "base", "methods", "reference")
+KEYS = ("title", "description", "seeds", "base", "methods", "reference", "baselines")
 WATCH = "end with the parent"
 REPORT, TABLE, VALUES, TRACEBACK = "report.html", "table.csv", "values.csv", "traceback.txt"
 NETS = "nets"
@@ -46,6 +47,7 @@ class Study:
         description: Why, in a few sentences.
         reference: What the predictions are measured against besides the labels: one of the methods, seed by seed, or
             the folder of a finished run on the same examples; default none.
+        baselines: Methods that the report compares the others with, seed by seed; default none.
         changed: What was made another than the user wrote it, in words; default nothing.
     """
 
@@ -55,6 +57,7 @@ class Study:
     seeds: int = 1
     description: str = ""
     reference: str | None = None
+    baselines: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
 
     def spec(self, method: str, seed: int) -> Spec:
@@ -135,6 +138,13 @@ def read_study(
     reference = content.get("reference") if reference is None else reference
     if reference is not None:
         choose(reference, methods)
+    baselines = content.get("baselines") or []
+    if not isinstance(baselines, list):
+        raise SpecError("baselines", baselines, f"a list of methods among {', '.join(methods)}")
+    for baseline in baselines:
+        if baseline not in methods:
+            close = near_misses(str(baseline), methods)
+            raise SpecError("baselines", baseline, f"methods among {', '.join(methods)}{close}")
     for assignment in assignments:
         key = yamlfile.split_path(assignment.partition("=")[0].strip() or "?")[0]
         if key not in SPEC_KEYS or key == "seed":
@@ -142,7 +152,7 @@ def read_study(
         base = yamlfile.assign(base, assignment)
         methods = {m: yamlfile.assign(dict(p), assignment) if key in p else p for m, p in methods.items()}
     title, description = str(content.get("title", Path(name).stem)), str(content.get("description", ""))
-    return Study(title, methods, base, count, description, reference)
+    return Study(title, methods, base, count, description, reference, tuple(baselines))
 
 
 def folder_of(out: Path, method: str, seed: int) -> Path:
@@ -241,7 +251,7 @@ def compare(
         kept |= {cell: _result(*cell, folder_of(out, *cell)) for cell in waiting if cell not in failures}
         results = [kept[cell] for cell in specs if cell in kept]
         unfinished = [(method, seed, why) for (method, seed), why in failures.items()]
-        comparison = Comparison(study.title, study.description, results, unfinished)
+        comparison = Comparison(study.title, study.description, results, unfinished, baselines=study.baselines)
         if chosen is not None:
             comparison = measured(comparison, chosen)
             own = [folder_of(out, r.method, r.seed) for r in comparison.of(chosen.name)]
@@ -296,7 +306,9 @@ def _run(
     jobs = min(jobs, max(len(waiting), 1))
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
     bar = Progress(*columns, TextColumn("{task.fields[text]}", markup=False), console=Console(stderr=True))
-    with bar if progress else nullcontext():
+    with bar if progress else nullcontext(), warnings.catch_warnings():
+        # a worker whose memory has grown is replaced between two cells, which loses nothing
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
         task = bar.add_task("cells", total=total, completed=total - len(waiting), text="")
         for (method, seed), why in Parallel(n_jobs=jobs, return_as="generator_unordered")(
             delayed(one)(c) for c in waiting

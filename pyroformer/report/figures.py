@@ -11,8 +11,10 @@ from torch import Tensor
 
 from ..inference import metrics
 from ..results import Comparison, Result
+from .against import Standing, standings
 from .columns import HIDDEN, MEASURES, TEST, is_number, is_severity
 from .plots import (
+    difference_lines,
     elbo_curves,
     entropy_histograms,
     prior_posterior,
@@ -70,6 +72,18 @@ def risk_coverage_figures(comparison: Comparison, styles: Mapping[str, Style]) -
             risk_coverage_curves(ax, kept, styles=styles, legend=False)
             found[name] = to_svg(made, f"risk by coverage on {name}")
     return found
+
+
+def standing_panels(comparison: Comparison) -> dict[str, list[tuple[Standing, Markup]]]:
+    """By baseline, and by set, where the methods stand, and their differences from the baseline as a figure."""
+    panels: dict[str, list[tuple[Standing, Markup]]] = {}
+    for standing in standings(comparison):
+        found = {method: (gap.mean, gap.standard_error) for method, gap in standing.differences.items()}
+        made, (ax,) = figure(4.2, 0.6 + 0.17 * len(found))
+        difference_lines(ax, found, f"{standing.measure} less that of “{standing.baseline}”, nats")
+        label = f"{standing.measure} less that of {standing.baseline}"
+        panels.setdefault(standing.baseline, []).append((standing, to_svg(made, label)))
+    return panels
 
 
 def shift_panels(comparison: Comparison, styles: Mapping[str, Style]) -> dict[str, list[Panel]]:

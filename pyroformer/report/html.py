@@ -38,9 +38,9 @@ class Entry:
 def write_html(comparison: Comparison, path: str | Path, environment: Mapping[str, Any] | None = None) -> None:
     """Write a comparison as one HTML file with its styles and figures inside, to be opened from anywhere.
 
-    It holds a reading of the numbers, the tables, reliability diagrams, metrics by severity of shift, risk by coverage,
-    entropies in and out of distribution, bands of regressions on one input, training curves, prior against posterior,
-    learned quantities, what did not finish, and the spec of each method.
+    It holds a reading of the numbers, the tables, differences from baselines, reliability diagrams, metrics by severity
+    of shift, risk by coverage, entropies in and out of distribution, bands of regressions on one input, training
+    curves, prior against posterior, learned quantities, what did not finish, and the spec of each method.
 
     Args:
         comparison: What was found; titles, descriptions, names and reasons are shown as plain text.
@@ -67,6 +67,7 @@ def render(comparison: Comparison, environment: Mapping[str, Any] | None = None)
         comparison=comparison,
         environment=environment or {},
         reading=reading(comparison),
+        standings=figures.standing_panels(comparison),
         near=f"{NEAR:g}",
         seeds=seeds(comparison),
         tables={name: table(comparison, part) for name, part in parts.items()},

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from ..results import Comparison
+from .against import standings
 from .columns import NEAR, REFERENCE, TEST, Cell, Column, best, cells, columns, texts
 
 UNITS = {
@@ -77,6 +78,7 @@ def reading(comparison: Comparison) -> list[str]:
         *sentences,
         *_test(found),
         *_reference(comparison, found),
+        *(standing.summary() for standing in standings(comparison)),
         *_calibrated(comparison),
         *_mixtures(comparison),
         *_elsewhere(comparison, found),
@@ -111,9 +113,17 @@ def _test(found: Mapping[tuple[str, str], Found]) -> Iterator[str]:
         if (TEST, metric) in found:
             yield f"{text}: {found[TEST, metric].leader}."
     if (TEST, "ece") in found:
-        yield f"Calibration on the test set is best (lowest ECE) for {found[TEST, 'ece'].leader}."
+        yield f"Calibration on the test set is best (lowest ECE) for {_calibrated_best(found, TEST)}."
     if (TEST, "coverage_90") in found:
         yield from _coverage(found[TEST, "coverage_90"], "test observations")
+
+
+def _calibrated_best(found: Mapping[tuple[str, str], Found], group: str) -> str:
+    """Who has the lowest ECE, and how accurate it is: what guesses, and says so, is calibrated too."""
+    ece, accuracy = found[group, "ece"], found.get((group, "accuracy"))
+    first = ece.best[0]
+    at = f", at an accuracy of {accuracy.value(first)}" if accuracy is not None and first in accuracy.cells else ""
+    return f"{ece.leader}{at}"
 
 
 def _lowest(nll: Found) -> str:
@@ -225,7 +235,8 @@ def _elsewhere(comparison: Comparison, found: Mapping[tuple[str, str], Found]) -
                 ("ece", "lowest ECE"),
             ):
                 if (group, metric) in found:
-                    parts.append(f"{text} {found[group, metric].leader}")
+                    leader = found[group, metric].leader if metric != "ece" else _calibrated_best(found, group)
+                    parts.append(f"{text} {leader}")
             yield f"On the shifted set “{group}”: {'; '.join(parts)}."
         if (group, "coverage_90") in found:
             yield from _coverage(found[group, "coverage_90"], f"observations of “{group}”")

@@ -1,5 +1,6 @@
 """Plots of predictions, of posteriors and of training. Each function draws on the axes it is given and returns them."""
 
+from .differences import difference_lines
 from .entropy import entropy_histograms
 from .prior_posterior import prior_posterior
 from .regression import regression_band
@@ -10,6 +11,7 @@ from .style import method_styles
 from .training import elbo_curves, validation_curves
 
 __all__ = [
+    "difference_lines",
     "elbo_curves",
     "entropy_histograms",
     "method_styles",

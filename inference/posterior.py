@@ -29,6 +29,8 @@ NUM_SAMPLES = 32
 """Draws for a prediction where the caller does not say: enough for digits to be within noise of 200."""
 MAX_NUMBERS = 2**24
 """About how many numbers one chunk of draws of the weights may hold."""
+SHORT = 16
+"""Tokens of a sequence that counts as one example where chunks of draws are cut."""
 
 
 @contextmanager
@@ -199,7 +201,10 @@ class Posterior(ABC):
     def _predict(self, x: Inputs, num_samples: int, batch_size: int, gathered: Any) -> None:
         anchor = next(self.model.parameters())
         x = move(x, anchor.device, anchor.dtype)
-        most = max(1, min(MAX_NUMBERS // max(self.num_weights, 1), 4096 // min(batch_size, len(first(x))) + 1))
+        examples = min(batch_size, len(first(x)))
+        if self._output_dim == 3:  # a sequence is larger than an example of a few tokens
+            examples *= max(1, first(x).shape[1] // SHORT)
+        most = max(1, min(MAX_NUMBERS // max(self.num_weights, 1), 4096 // examples + 1))
         with eval_mode(self.model):
             for size, weights in self.chunks(num_samples, most):
                 for where in slices(len(first(x)), batch_size):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import pyro
 import torch
@@ -120,7 +121,8 @@ def _context(posterior: Posterior) -> int:
     if getattr(net, "looks_ahead", True):
         expected = "a causal net, whose outputs predict the tokens that follow: a transformer with causal: true"
         raise SettingError("", choice_name(type(net)), expected)
-    return int(net.context)
+    context: Any = net.context
+    return int(context)
 
 
 Function = tuple[Posterior, int, dict[str, Tensor]]

@@ -9,6 +9,7 @@ from .draws_posterior import DrawsPosterior
 from .driver import Driver
 from .errors import InferenceError
 from .files import WriteError
+from .generation import Generation, generate
 from .guide_posterior import GuidePosterior
 from .importance import Importance, psis
 from .ivon import IVON
@@ -48,6 +49,7 @@ __all__ = [
     "DeepEnsemble",
     "DrawsPosterior",
     "Driver",
+    "Generation",
     "GuidePosterior",
     "Importance",
     "ImportanceWeighted",
@@ -70,5 +72,6 @@ __all__ = [
     "TemperatureScaling",
     "Terms",
     "WriteError",
+    "generate",
     "psis",
 ]

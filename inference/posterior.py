@@ -31,6 +31,8 @@ MAX_NUMBERS = 2**24
 """About how many numbers one chunk of draws of the weights may hold."""
 MAX_RUNS = 512
 """About how many runs of the net on one example may go together: more would leave the processor's cache."""
+SHORT = 16
+"""Tokens of a sequence that counts as one example there."""
 
 
 @contextmanager
@@ -198,14 +200,17 @@ class Posterior(ABC):
             self._predict(x, self._available(num_samples), batch_size, gathered)
         return gathered.result()
 
-    def together(self, batch_size: int) -> int:
-        """How many draws one chunk may hold that meets ``batch_size`` examples at once."""
-        return max(1, min(MAX_NUMBERS // max(self.num_weights, 1), MAX_RUNS // batch_size + 1))
+    def together(self, x: Inputs, batch_size: int) -> int:
+        """How many draws one chunk may hold that meets inputs ``x``, ``batch_size`` at once."""
+        examples = min(batch_size, len(first(x)))
+        if self._output_dim == 3:  # a sequence is larger than an example of a few tokens
+            examples *= max(1, first(x).shape[1] // SHORT)
+        return max(1, min(MAX_NUMBERS // max(self.num_weights, 1), MAX_RUNS // examples + 1))
 
     def _predict(self, x: Inputs, num_samples: int, batch_size: int, gathered: Any) -> None:
         anchor = next(self.model.parameters())
         x = move(x, anchor.device, anchor.dtype)
-        most = self.together(min(batch_size, len(first(x))))
+        most = self.together(x, batch_size)
         with eval_mode(self.model):
             for size, weights in self.chunks(num_samples, most):
                 for where in slices(len(first(x)), batch_size):

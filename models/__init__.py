@@ -1,7 +1,8 @@
 """Models: transformers as Pyro models."""
 
 from .attention import Attention
-from .embeddings import Features, Image, Input, Series, Tokens
+from .embeddings import Features, Image, Input, Pair, Series, Tokens
+from .encoder_decoder import EncoderDecoder
 from .layers import LayerNorm, Linear, linear
 from .lifting import BayesianModel
 from .likelihoods import Categorical, Gaussian, Likelihood
@@ -13,6 +14,7 @@ __all__ = [
     "Backbone",
     "BayesianModel",
     "Categorical",
+    "EncoderDecoder",
     "Features",
     "Gaussian",
     "Image",
@@ -21,6 +23,7 @@ __all__ = [
     "Likelihood",
     "Linear",
     "Output",
+    "Pair",
     "SampleSite",
     "Series",
     "Tokens",

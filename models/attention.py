@@ -32,7 +32,8 @@ class Attention(nn.Module):
         row_site: The name of the sample site.
 
     Reference:
-        Vaswani et al., 2017, Eq. 1; rows as random variables: Cinquin et al., 2021 (arXiv 2110.04020).
+        Vaswani et al., 2017, Eq. 1, and Sec. 3.2.3 for cross attention; rows as random variables: Cinquin et al., 2021
+        (arXiv 2110.04020).
     """
 
     def __init__(self, width: int, heads: int):
@@ -58,23 +59,25 @@ class Attention(nn.Module):
         """``[..., T, D]`` as heads ``[..., H, T, d]``."""
         return x.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None, memory: Tensor | None = None) -> Tensor:
         """Attend.
 
         Args:
-            x: ``[..., B, T, D]``.
-            mask: Which keys a query may see, broadcastable to ``[..., B, H, T, T]``, or None for all.
+            x: ``[..., B, T, D]``, what the queries are made of.
+            mask: Which keys a query may see, broadcastable to ``[..., B, H, T, M]``, or None for all.
+            memory: ``[..., B, M, D]``, what keys and values are made of (cross attention); None (default) for ``x``.
 
         Returns:
             ``[..., B, T, D]``; queries that may see no key get the output projection's bias.
         """
-        query, key, value = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
+        memory = x if memory is None else memory
+        query, key, value = self.split(self.query(x)), self.split(self.key(memory)), self.split(self.value(memory))
         scores = query @ (key * key.shape[-1] ** -0.5).mT
         attended = self.rows(scores, key, mask) @ value
         return self.output(attended.transpose(-2, -3).flatten(-2))
 
     def rows(self, scores: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
-        """The attention rows ``[..., B, H, T, T]`` for these scores."""
+        """The attention rows ``[..., B, H, T, M]`` for these scores."""
         if self.row_prior is None:
             return masked_softmax(scores, mask)
         prior = self.row_prior(scores, keys, mask).to_event(2)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..priors import SettingError
 from .layers import Linear, embed
 
 
@@ -90,11 +91,14 @@ class Tokens(Input):
         vocabulary: How many different tokens there are.
         length: The longest sequence.
         padding: The token that marks padding, or None when there is none.
+        causal: Whether the output at a token is about those that follow, so that a net must not let it look ahead;
+            default False.
     """
 
     vocabulary: int
     length: int
     padding: int | None = None
+    causal: bool = False
 
     @property
     def tokens(self) -> int:
@@ -188,3 +192,25 @@ class FeatureEmbedding(Embedding):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         return x.repeat_interleave(self.copies, -1).unsqueeze(-1) * self.weight, mask
+
+
+@dataclass(frozen=True)
+class Pair(Input):
+    """Two sequences of tokens ``([B, M], [B, T])``: a source, and those of a target before the predicted ones.
+
+    Args:
+        source: What is read.
+        target: What is written, one place late: it starts with a token that marks the start.
+    """
+
+    source: Tokens
+    target: Tokens
+
+    @property
+    def tokens(self) -> int:
+        return self.source.tokens + self.target.tokens
+
+    def embedding(self, width: int) -> Embedding:
+        raise SettingError(
+            "", "a net of one sequence", "a net of a source and a target sequence, such as encoder_decoder"
+        )

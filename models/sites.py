@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
@@ -20,6 +21,7 @@ from ..priors import (
 )
 from .attention import Attention
 from .embeddings import FeatureEmbedding, TokenEmbedding
+from .encoder_decoder import EncoderDecoder
 from .layers import LayerNorm
 from .transformer import Transformer
 
@@ -29,13 +31,25 @@ OBJECTS = (Prior, HierarchicalPrior, RowPrior, PointEstimate)
 
 NORMS = (LayerNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 
-TABLES = (nn.Embedding, TokenEmbedding, FeatureEmbedding, Transformer)
+TABLES = (nn.Embedding, TokenEmbedding, FeatureEmbedding, Transformer, EncoderDecoder)
 """Modules whose own parameters (a transformer's: its positions) are tables: a token meets one row."""
 
 
 def _writes_residual(module: nn.Module) -> bool:
     """Whether a layer's output is added to the residual stream: it carries the mark ``writes_residual = True``."""
     return getattr(module, "writes_residual", False) is True
+
+
+def _residual_writes(net: nn.Module) -> dict[str, int]:
+    """By the name of each layer that writes into a residual stream, how many layers write into the same one.
+
+    A net has one stream, or one for each part that its ``residual_streams`` names.
+    """
+    streams = getattr(net, "residual_streams", ())
+    writers = [name for name, module in net.named_modules() if _writes_residual(module)]
+    owner = {name: next((stream for stream in streams if name.startswith(f"{stream}.")), "") for name in writers}
+    count = Counter(owner.values())
+    return {name: count[stream] for name, stream in owner.items()}
 
 
 PROJECTIONS = {"in_proj_weight": 3, "in_proj_bias": 3, "q_proj_weight": 1, "k_proj_weight": 1, "v_proj_weight": 1}
@@ -68,7 +82,7 @@ def weight_sites(net: nn.Module) -> dict[str, Site]:
     """
     owners = dict(net.named_modules())
     heads = _heads(net)
-    residual_writes = sum(_writes_residual(module) for module in owners.values())
+    residual_writes = _residual_writes(net)
     sites = {}
     for name, value in net.named_parameters():
         path, _, own = name.rpartition(".")
@@ -81,7 +95,7 @@ def weight_sites(net: nn.Module) -> dict[str, Site]:
         else:
             fan_in = 1
         center = 1.0 if isinstance(owner, NORMS) and own == "weight" else 0.0
-        writes = residual_writes if _writes_residual(owner) else 1
+        writes = residual_writes.get(path, 1)
         input_axis = 0 if isinstance(owner, TABLES) else 1
         # a copy: priors may be made around these values, and the net's own will move
         sites[name] = Site(

@@ -1,4 +1,4 @@
-"""A pre-norm transformer encoder."""
+"""A pre-norm transformer: an encoder, or with a causal mask a decoder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..priors.settings import check, check_count, check_option, check_positive
 from .attention import Attention
-from .embeddings import Image, Input
+from .embeddings import Image, Input, Tokens
 from .layers import LayerNorm, Linear
 
 
@@ -62,7 +62,7 @@ class Block(nn.Module):
 
 
 class Transformer(Backbone):
-    r"""A pre-norm transformer encoder for images, tokens, sequences or feature vectors.
+    r"""A pre-norm transformer, an encoder or (causal) a decoder, for images, tokens, sequences or feature vectors.
 
     .. math:: x_0 = \mathrm{embed}(x) + p, \quad x_l = \mathrm{Block}_l(x_{l-1}), \quad f(x) =
     W\,\mathrm{pool}(\mathrm{LN}(x_L)) + b
@@ -78,7 +78,8 @@ class Transformer(Backbone):
         mlp_ratio: Hidden width of a block's MLP in units of the width, default 2.
         pool: How tokens become one vector a sequence: ``mean`` (default, over valid tokens), ``first`` or ``last`` (the
             last valid one). Ignored when the output is per token.
-        causal: Whether a token sees only itself and those before it, default False.
+        causal: Whether a token sees only itself and those before it; None (default) leaves it to the task: True where
+            outputs predict the tokens that follow (a decoder), else False.
         patch: Side of an image's patches; None (default) leaves the task's.
 
     Raises:
@@ -98,7 +99,7 @@ class Transformer(Backbone):
         depth: int = 2,
         mlp_ratio: float = 2.0,
         pool: Literal["mean", "first", "last"] = "mean",
-        causal: bool = False,
+        causal: bool | None = None,
         patch: int | None = None,
     ):
         super().__init__()
@@ -108,6 +109,10 @@ class Transformer(Backbone):
         check_positive(self, "mlp_ratio")
         check(self, "heads", width % heads == 0, f"a divisor of the width {width}")
         check_option(self, "pool", ("mean", "first", "last"))
+        ahead = isinstance(inputs, Tokens) and inputs.causal
+        expected = "null or true: the outputs predict the tokens that follow, which they must not see"
+        check(self, "causal", causal is not False or not ahead, expected)
+        self.looks_ahead = not (ahead if causal is None else causal)
         if patch is not None:
             check(self, "patch", isinstance(inputs, Image), "null: only images have patches")
             assert isinstance(inputs, Image)
@@ -126,6 +131,11 @@ class Transformer(Backbone):
         """Start the position embedding at standard normal entries; the rest belongs to modules of its own."""
         nn.init.normal_(self.position)
 
+    @property
+    def context(self) -> int:
+        """How many tokens an example has at most."""
+        return self.position.shape[-2]
+
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Predict.
 
@@ -138,8 +148,8 @@ class Transformer(Backbone):
         """
         tokens, mask = self.embedding(x, mask)
         length = tokens.shape[-2]
-        if length > self.position.shape[-2]:
-            raise ValueError(f"x has {length} tokens an example: expected at most {self.position.shape[-2]}")
+        if length > self.context:
+            raise ValueError(f"x has {length} tokens an example: expected at most {self.context}")
         tokens = tokens + self.position.narrow(-2, 0, length)
         visible = self.visible(length, mask, tokens.device)
         for block in self.blocks:
@@ -151,7 +161,7 @@ class Transformer(Backbone):
 
     def visible(self, length: int, mask: Tensor | None, device: torch.device) -> Tensor | None:
         """Which keys a query may see, ``[B, 1, T, T]``; padded queries see none, and so contribute nothing."""
-        causal = torch.ones(length, length, dtype=torch.bool, device=device).tril() if self.causal else None
+        causal = torch.ones(length, length, dtype=torch.bool, device=device).tril() if not self.looks_ahead else None
         if mask is None:
             return causal
         both = (mask.unsqueeze(-1) & mask.unsqueeze(-2)).unsqueeze(-3)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import beliefs, guides, help, inference, models, priors, report, tasks, weight_study
     from .beliefs import PriorPredictive, prior_predictive
+    from .generation import GeneratedText, generate
     from .help import About, Explanation, explain, schema, show
     from .run import Run, fit, load
     from .spec import Spec
@@ -18,6 +19,7 @@ __version__ = "0.1.0"
 __all__ = [
     "About",
     "Explanation",
+    "GeneratedText",
     "PriorPredictive",
     "Run",
     "Spec",
@@ -27,6 +29,7 @@ __all__ = [
     "compare",
     "explain",
     "fit",
+    "generate",
     "guides",
     "help",
     "inference",
@@ -44,6 +47,7 @@ __all__ = [
 
 _HOME = {"Run": "run", "Spec": "spec", "Task": "tasks", "compare": "study", "fit": "run", "load": "run"}
 _HOME |= dict.fromkeys(("About", "Explanation", "explain", "schema", "show"), "help")
+_HOME |= dict.fromkeys(("GeneratedText", "generate"), "generation")
 _HOME |= dict.fromkeys(("PriorPredictive", "prior_predictive"), "beliefs")
 _HOME |= dict.fromkeys(("WeightStudy", "study_weights"), "weight_study")
 

@@ -105,6 +105,41 @@ def predict(
 
 
 @app.command()
+def generate(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run of the task text.")],
+    prompt: Annotated[str | None, typer.Option(help="Text to continue, default the start of a line.")] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Characters or words to draw.")] = 200,
+    temperature: Annotated[float, typer.Option(min=0, help="Below 1 prefers probable tokens; 0 takes the best.")] = 1.0,
+    samples: Annotated[int, typer.Option(min=1, help="Draws from the posterior.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the draws and the tokens.")] = 0,
+    by: Annotated[str, typer.Option(help="What colours tell: entropy or mutual_information.")] = "entropy",
+    table: Annotated[bool, typer.Option("--table", help="One line a token in the place of the text.")] = False,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write, default none.")] = None,
+) -> None:
+    """Write text from the posterior predictive, and tell how sure it was of every token."""
+    from .choices import SpecError, check_file_to_write
+    from .generation import MEASURES, write_generated
+    from .generation import generate as generated
+    from .run import load as load_run
+
+    if by not in MEASURES:
+        raise SpecError("--by", by, " or ".join(MEASURES))
+    if out is not None:
+        check_file_to_write(out, (".json",))
+    found = generated(
+        load_run(folder), prompt, num_tokens=tokens, num_samples=samples, temperature=temperature, seed=seed
+    )
+    if table:
+        print(found.table())
+    else:
+        Console().print(found.colored(by), soft_wrap=True)
+    print(f"\n{found.summary}")
+    if out is not None:
+        write_generated(found, out)
+        print(f"tokens: {out}")
+
+
+@app.command()
 def explain(
     spec: Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file, as for run.")],
     assignments: Assignments = None,

@@ -13,6 +13,7 @@ from torch import Tensor
 from .inference import ClassPrediction, MixturePosterior, Posterior, RealPrediction, metrics, psis
 from .inference.importance import NUM_DRAWS, refusal
 from .inference.posterior import NUM_SAMPLES
+from .models import Pair
 from .tasks import Split, TaskData
 
 SHIFTED = "shifted"
@@ -37,6 +38,19 @@ def class_metrics(prediction: ClassPrediction, y: Tensor) -> dict[str, float]:
         "aurc": float(metrics.aurc(probabilities, labels)),
         **uncertainty(prediction, seen),
     }
+
+
+def language_metrics(nll: float, unit: str) -> dict[str, float]:
+    """Perplexity, and bits a character or word, of predictions of the next one with this NLL in nats."""
+    return {"perplexity": math.exp(nll), f"bits_per_{unit}": nll / math.log(2)}
+
+
+def sequence_accuracy(prediction: ClassPrediction, y: Tensor) -> float:
+    """The share of sequences whose every observed token is the most probable one.
+
+    With given earlier tokens that is how often a target would be written in full, each token the most probable one.
+    """
+    return float(((prediction.labels == y) | (y < 0)).all(-1).double().mean())
 
 
 def uncertainty(prediction: ClassPrediction, seen: Tensor | None = None) -> dict[str, float]:
@@ -104,6 +118,10 @@ def evaluate(
         prediction = posterior.predict(split.x, num_samples, seed=seed)
         if isinstance(prediction, ClassPrediction):
             measured[name] = class_metrics(prediction, split.y)
+            if data.unit is not None:
+                measured[name] |= language_metrics(measured[name]["nll"], data.unit)
+            if isinstance(data.inputs, Pair):
+                measured[name]["sequence_accuracy"] = sequence_accuracy(prediction, split.y)
             kept |= _classes(name, prediction) | {f"{name}.labels": split.y}
             test = prediction if name == "test" else test
         else:
@@ -116,7 +134,8 @@ def evaluate(
     for name, split in data.ood.items():
         prediction = posterior.predict(split.x, num_samples, seed=seed)
         if isinstance(prediction, ClassPrediction) and test is not None:
-            measured[name] = {**detection(test, prediction), **uncertainty(prediction)}
+            seen = data.test.y.flatten() >= 0 if data.outputs.per_token and data.test.y is not None else None
+            measured[name] = {**detection(test, prediction, seen), **uncertainty(prediction)}
             kept |= _classes(name, prediction)
     if posterior.calibrated is not None and test is not None and data.test.y is not None:
         before = posterior.predict(data.test.x, num_samples, seed=seed, calibrated=False)
@@ -125,15 +144,25 @@ def evaluate(
     return measured, kept
 
 
-def detection(test: ClassPrediction, foreign: ClassPrediction) -> dict[str, float]:
-    """How well entropy and mutual information tell foreign inputs (the positives) from the test set."""
+def detection(test: ClassPrediction, foreign: ClassPrediction, seen: Tensor | None = None) -> dict[str, float]:
+    """How well entropy and mutual information tell foreign inputs (the positives) from the test set.
+
+    Args:
+        test: Of the test set.
+        foreign: Of inputs from elsewhere.
+        seen: Which of the test set's tokens ``[N T]`` are observed and count, or None for all.
+    """
+
+    def inside(values: Tensor) -> Tensor:
+        return values.flatten() if seen is None else values.flatten()[seen]
+
     measures = {"auroc": metrics.auroc, "aupr": metrics.aupr, "fpr95": metrics.fpr_at_tpr}
     scores = {
         "entropy": (test.entropy, foreign.entropy),
         "mutual_information": (test.mutual_information, foreign.mutual_information),
     }
     return {
-        f"{measure}_{score}": float(function(near.flatten(), far.flatten()))
+        f"{measure}_{score}": float(function(inside(near), far.flatten()))
         for measure, function in measures.items()
         for score, (near, far) in scores.items()
     }

@@ -13,7 +13,7 @@ import pytest
 import torch
 import typer
 
-from pyroformer import priors, yamlfile
+from pyroformer import fit, generate, priors, yamlfile
 from pyroformer.choices import KINDS, PRIORS, build
 from pyroformer.cli import app
 from pyroformer.spec import Spec
@@ -40,7 +40,7 @@ def test_the_first_example_of_the_readme_is_ten_lines():
 
 
 def test_the_spec_of_the_readme_is_accepted():
-    (text,) = blocks("README.md", "yaml")
+    text, _ = blocks("README.md", "yaml")
     content = yamlfile.assign(yamlfile.parse(text), "driver.svi.temperature=0.5")
     content = yamlfile.assign(content, 'prior."*.rows".flat_rows.concentration=2')
     spec = Spec(**content)
@@ -48,6 +48,16 @@ def test_the_spec_of_the_readme_is_accepted():
     assert spec.prior["*.rows"].concentration == 2
     data = spec.task.load()
     spec.build_guide(spec.build_model(data), data)
+
+
+def test_the_spec_of_text_in_the_readme_runs():
+    _, text = blocks("README.md", "yaml")
+    content = yamlfile.parse(text)
+    for quick in ("task.text.train=20", "task.text.held_out=2", "driver.svi.epochs=1"):
+        content = yamlfile.assign(content, quick)
+    run = fit(Spec(**content))
+    assert {"perplexity", "bits_per_character"} < set(run.metrics["test"])
+    assert len(generate(run, "Shall I", num_tokens=3, num_samples=2).tokens) == 3
 
 
 DOCUMENTS = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

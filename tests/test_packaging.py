@@ -225,7 +225,7 @@ def test_importing_a_room_does_not_run_the_front_door():
 def test_everything_the_package_names_exists():
     assert all(getattr(pyroformer, name) is not None for name in pyroformer.__all__)
     assert set(pyroformer.__all__) <= set(dir(pyroformer))
-    with pytest.raises(AttributeError, match="'nonsense'; it offers About, Explanation, PriorPredictive, Run, Spec"):
+    with pytest.raises(AttributeError, match="'nonsense'; it offers About, Explanation, GeneratedText"):
         _ = pyroformer.nonsense
 
 

@@ -10,7 +10,7 @@ from ..inference import SVI, Driver, Minibatched
 from ..models import BayesianModel
 from ..priors import Improper, RandomScale, RowPrior, choice_name
 from ..spec import KEYS, Spec
-from ..tasks import TaskData
+from ..tasks import TaskData, Text
 from .wording import in_words, is_choice, settings_of
 
 
@@ -64,6 +64,8 @@ def _remarks(choice: Any, data: TaskData) -> Iterator[tuple[str, str]]:
             yield "bound", f"minibatches of {choice.batch_size} bias it; with all examples in one it is exact"
     if isinstance(choice, RowPrior) and choice.kl_weight != 1:
         yield "kl_weight", f"the rows' KL counts {_times(choice.kl_weight)}: no posterior"
+    if isinstance(choice, Text) and choice.stride is not None and choice.stride < choice.length:
+        yield "stride", f"tokens count up to {-(-choice.length // choice.stride)} times: a cold posterior"
 
 
 def _times(weight: float) -> str:

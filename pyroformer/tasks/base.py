@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from ..inference import Data
 from ..inference.data import Inputs, first
 from ..models import Input, Likelihood, Output
 from .shifts import Shift
+from .text_shifts import TextShift
 
 if TYPE_CHECKING:
     from .arrays import Arrays
@@ -48,6 +50,7 @@ class TaskData:
         source: Where the data are from, as plain data for a run's records: ``origin`` in words, ``files`` (path to
             SHA-256 of what was read), ``split`` (the seed), and what a task adds. ``sizes``, the number of examples of
             every set, is filled in here.
+        unit: What a token is, where outputs predict the next token of a language: ``character`` or ``word``.
     """
 
     inputs: Input
@@ -58,8 +61,9 @@ class TaskData:
     validation: Split | None = None
     shifted: dict[str, Split] = field(default_factory=dict)
     ood: dict[str, Split] = field(default_factory=dict)
-    shifts: dict[str, Shift] = field(default_factory=dict)
+    shifts: Mapping[str, Shift | TextShift] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
+    unit: str | None = None
 
     def __post_init__(self) -> None:
         sets = {"train": self.train, "validation": self.validation, "test": self.test, **self.shifted, **self.ood}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..inference import DataError
 from ..inference.data import first
-from ..models import Image, Tokens
+from ..models import Image, Pair, Tokens
 from .base import TaskData
 from .idx import ReadFile, parse_idx, read_bytes
 from .npz import as_tensor, parse_npy, parse_npz
@@ -40,6 +40,8 @@ def read_inputs(path: str | Path, data: TaskData, source: Mapping[str, Any] | No
     Raises:
         DataError: The file is missing or damaged, or its inputs are not of the task's kind or shape.
     """
+    if isinstance(data.inputs, Pair):
+        raise DataError(f"{path}: the task has two inputs an example, which no file holds: predict from Python")
     file = read_bytes(path, EXPECTED.removeprefix("expected "))
     kind = file.path.suffix.lower()
     if kind == ".csv":

@@ -106,6 +106,9 @@ def spec_with(kind, name, files):
     """A spec around one choice, and one by which the driver can be asked of it."""
     cls = KINDS[kind].classes()[name]
     spec = {**TOY, "seed": 0}
+    if name in ("reversal", "encoder_decoder"):  # each needs the other
+        net = {"encoder_decoder": {"width": 8, "heads": 2, "depth": 1}}
+        return {**spec, "task": {"reversal": {"train": 20, "test": 4}}, "model": net}
     if kind == "task":
         return {**spec, "task": {name: files.get(name, {})}}
     if issubclass(cls, RowPrior):

@@ -243,7 +243,7 @@ WRONG_SPECS = {
     ),
     "a number for a switch": (
         "model: {transformer: {causal: 1.5}}",
-        "model.transformer.causal: got 1.5; accepted: true or false",
+        "model.transformer.causal: got 1.5; accepted: true or false or null",
     ),
     "a number for a choice": (
         "prior: 0.5",
@@ -294,6 +294,16 @@ WRONG_SPECS = {
     "a width that the heads do not divide": (
         "model: {transformer: {width: 8, heads: 3}}",
         "model.transformer.heads: got 3; accepted: a divisor of the width 8",
+    ),
+    "a net of text that looks ahead": (
+        "{task: text, model: {transformer: {causal: false}}}",
+        "model.transformer.causal: got false; accepted: null or true: the outputs predict the tokens that follow, "
+        "which they must not see",
+    ),
+    "a net of one sequence for a task of two": (
+        "task: reversal",
+        "model.transformer: got a net of one sequence; accepted: a net of a source and a target sequence, such as "
+        "encoder_decoder",
     ),
     "patches of what is no image": (
         "model: {transformer: {width: 8, heads: 2, patch: 2}}",

@@ -1,0 +1,161 @@
+"""Sequences drawn token by token from the posterior predictive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from ..models import Categorical
+from ..models.calling import eval_mode
+from ..priors import SettingError, choice_name
+from .calibration import CalibratedGathering
+from .data import DataError
+from .mixture_posterior import MixturePosterior
+from .posterior import MAX_NUMBERS, NUM_SAMPLES, Posterior, store_as_it_was
+from .prediction import ClassPrediction, gathering
+
+MAX_TOKENS = 2**14
+"""About how many tokens a chunk of draws passes through the net at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Generation:
+    r"""Tokens that were drawn one after the other, and how sure the posterior was of each before it was drawn.
+
+    Args:
+        prompt: What was given, ``[P]``.
+        tokens: What was drawn, ``[G]``.
+        prediction: For each of them the predictive distribution that it was drawn from, at temperature 1: probabilities
+            ``[G, C]``, entropy, expected entropy and mutual information ``[G]``, in nats.
+    """
+
+    prompt: Tensor
+    tokens: Tensor
+    prediction: ClassPrediction
+
+    @property
+    def probability(self) -> Tensor:
+        """The predictive probability of each token that was drawn, ``[G]``."""
+        return self.prediction.probabilities.gather(-1, self.tokens.unsqueeze(-1)).squeeze(-1)
+
+
+def generate(
+    posterior: Posterior,
+    prompt: Tensor,
+    num_tokens: int,
+    *,
+    num_samples: int = NUM_SAMPLES,
+    temperature: float = 1.0,
+    seed: int = 0,
+    excluded: Sequence[int] = (),
+) -> Generation:
+    r"""Continue a sequence by draws from the posterior predictive.
+
+    .. math:: p(x_{t+1} \mid x_{\le t}) = \frac1S \sum_s p(x_{t+1} \mid x_{\le t}, w_s, A_s^{(t)}), \qquad
+              A_s^{(t)} \sim q(A \mid x_{\le t}, w_s), \qquad x_{t+1} \sim p^{1/\tau} / Z
+
+    The draws :math:`w_s` of the weights are made once and are the same functions for the whole sequence; attention rows
+    belong to an input, and are drawn anew at every step for the whole context. All draws keep the same weight: the
+    sequence is an input, and no evidence for one function or another. Where it outgrows the net's context, its last
+    tokens are the input, from the first position on.
+
+    Args:
+        posterior: Of a causal net with an output per token, such as a `Transformer` learns on the task ``text``.
+        prompt: Whole numbers ``[P]``, at least one.
+        num_tokens: ``G``, how many to draw.
+        num_samples: ``S``, default 32; a posterior without randomness takes one.
+        temperature: :math:`\tau`, default 1; lower ones prefer probable tokens, 0 takes the most probable one. It
+            changes what is drawn, and not what is told of it.
+        seed: Of the draws and the tokens; the global random state is left as it was.
+        excluded: Tokens that are never drawn.
+
+    Returns:
+        The tokens with their uncertainty.
+
+    Raises:
+        SettingError: A setting is out of range, or the net is not causal or has no output per token.
+        DataError: The prompt is empty.
+    """
+    context = _context(posterior)
+    if num_tokens < 1:
+        raise SettingError("num_tokens", num_tokens, "a whole number of at least 1")
+    if not 0 <= temperature < float("inf"):
+        raise SettingError("temperature", temperature, "a number of at least 0")
+    if prompt.dim() != 1 or not len(prompt) or prompt.is_floating_point():
+        found = f"prompt is {prompt.dtype} of shape {tuple(prompt.shape)}"
+        raise DataError(f"{found}: expected whole numbers, at least one")
+    device = next(posterior.model.parameters()).device
+    tokens = prompt.to(device)
+    steps: list[ClassPrediction] = []
+    chooser = torch.Generator().manual_seed(seed)
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        for manager in (torch.no_grad(), pyro.validation_enabled(False), store_as_it_was()):
+            stack.enter_context(manager)
+        torch.manual_seed(seed)
+        functions = list(_functions(posterior, num_samples, max(1, MAX_TOKENS // context)))
+        for owner in {id(owner): owner for owner, _, _ in functions}.values():
+            stack.enter_context(eval_mode(owner.model))
+        for _ in range(num_tokens):
+            step = _next(posterior, functions, tokens[-context:].unsqueeze(0))
+            steps.append(step)
+            token = chosen(step.probabilities[0], temperature, excluded, chooser)
+            tokens = torch.cat([tokens, token.to(device)])
+    probabilities = torch.cat([step.probabilities for step in steps])
+    expected = torch.cat([step.expected_entropy for step in steps])
+    prediction = ClassPrediction(probabilities, expected, steps[0].num_samples)
+    return Generation(prompt.cpu(), tokens[len(prompt) :].cpu(), prediction)
+
+
+def _context(posterior: Posterior) -> int:
+    """How many tokens the net takes; an error where it is none that predicts the next token."""
+    net, likelihood = posterior.model.net, posterior.model.likelihood
+    if not isinstance(likelihood, Categorical) or not likelihood.per_token:
+        raise SettingError("", choice_name(type(likelihood)), "a model of classes per token")
+    if getattr(net, "looks_ahead", True):
+        expected = "a causal net, whose outputs predict the tokens that follow: a transformer with causal: true"
+        raise SettingError("", choice_name(type(net)), expected)
+    context: Any = net.context
+    return int(context)
+
+
+Function = tuple[Posterior, int, dict[str, Tensor]]
+
+
+def _functions(posterior: Posterior, num_samples: int, most: int) -> Iterator[Function]:
+    """Draws in chunks of at most ``most``, each with the posterior that runs it: members have nets of their own."""
+    if isinstance(posterior, MixturePosterior):
+        for member in posterior.members:
+            yield from _functions(member, posterior._each(num_samples), most)
+        return
+    fitting = max(1, min(most, MAX_NUMBERS // max(posterior.num_weights, 1)))
+    for size, weights in posterior.chunks(posterior._available(num_samples), fitting):
+        yield posterior, size, weights
+
+
+def _next(posterior: Posterior, functions: list[Function], x: Tensor) -> ClassPrediction:
+    """The prediction of the token behind a context ``[1, T]``."""
+    gathered = gathering(posterior.model.likelihood, 1)
+    if posterior.calibrated is not None:
+        gathered = CalibratedGathering(gathered, posterior.calibrated)
+    for owner, size, weights in functions:
+        outputs, drawn = owner.run(weights, x, size)
+        gathered.add(slice(0, 1), outputs[..., -1, :], drawn)
+    found: ClassPrediction = gathered.result()
+    return found
+
+
+def chosen(probabilities: Tensor, temperature: float, excluded: Sequence[int], generator: torch.Generator) -> Tensor:
+    """One token ``[1]`` from probabilities ``[C]`` at a temperature."""
+    logs = probabilities.log()
+    if len(excluded):
+        logs[list(excluded)] = -torch.inf
+    if not temperature:
+        return logs.argmax(-1, keepdim=True)
+    return torch.multinomial((logs / temperature).softmax(-1), 1, generator=generator)

@@ -1,0 +1,187 @@
+"""Sequences drawn from the posterior predictive, against loops by hand."""
+
+import pyro.distributions as dist
+import pytest
+import torch
+
+from pyroformer.guides import Delta, DirichletRows, Guide, MeanField
+from pyroformer.inference import (
+    DataError,
+    DrawsPosterior,
+    GuidePosterior,
+    MixturePosterior,
+    TemperatureScaling,
+    generate,
+    metrics,
+)
+from pyroformer.inference.calibration import Calibrated
+from pyroformer.inference.generation import chosen
+from pyroformer.models import BayesianModel, Categorical, Output, Tokens, Transformer
+from pyroformer.priors import Learned, Normal, SettingError, SoftmaxRows
+
+INPUTS = Tokens(6, 5, padding=5, causal=True)
+PROMPT = torch.tensor([3, 0, 4])
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    net = Transformer(INPUTS, Output(5, per_token=True), width=8, heads=2, depth=1).double()
+    with torch.no_grad():
+        net.head.weight.mul_(4)
+    return net
+
+
+@pytest.fixture
+def fixed(net):
+    """A posterior without randomness: its draws are the net itself."""
+    model = BayesianModel(net, Normal(), Categorical(per_token=True)).double()
+    return GuidePosterior(model, Guide(model, Delta(), (PROMPT[None],)), (PROMPT[None],))
+
+
+@pytest.fixture
+def draws(net):
+    """Seven draws of the weights."""
+    model = BayesianModel(net, Normal(), Categorical(per_token=True)).double()
+    weights = {n: p.detach() + 0.3 * torch.randn(7, *p.shape).double() for n, p in net.named_parameters()}
+    return DrawsPosterior(model, weights)
+
+
+@pytest.fixture
+def rows(net):
+    """Random rows, and weights as they are."""
+    model = BayesianModel(net, {"*.rows": SoftmaxRows(), "*": Learned()}, Categorical(per_token=True)).double()
+    return GuidePosterior(model, Guide(model, DirichletRows(sharpness=3.0), (PROMPT[None],)), (PROMPT[None],))
+
+
+def test_without_randomness_it_is_the_loop_by_hand(net, fixed):
+    found = generate(fixed, PROMPT, 9, temperature=0)
+    tokens = PROMPT.tolist()
+    probabilities = []
+    for _ in range(9):  # longer than the context: the window moves
+        logits = net(torch.tensor([tokens[-5:]]))[0, -1]
+        probabilities.append(logits.softmax(-1))
+        tokens.append(int(logits.argmax()))
+    assert found.tokens.tolist() == tokens[3:] and torch.equal(found.prompt, PROMPT)
+    torch.testing.assert_close(found.prediction.probabilities, torch.stack(probabilities))
+    torch.testing.assert_close(found.probability, torch.stack(probabilities).amax(-1))
+    assert found.prediction.num_samples == 1 and not found.prediction.mutual_information.any()
+    first = torch.stack([net(torch.tensor([tokens[i : 3 + i][:5]]))[0, -1].softmax(-1) for i in range(9)])
+    assert not torch.allclose(found.prediction.probabilities, first)  # planted: another window
+
+
+def test_probabilities_are_averaged_over_the_same_draws_at_every_step(net, draws):
+    found = generate(draws, PROMPT, 6, num_samples=7, seed=1)
+    tokens = torch.cat([PROMPT, found.tokens])
+    for step in range(6):
+        x = tokens[max(0, step - 2) : 3 + step][None]
+        each = torch.stack(
+            [torch.func.functional_call(net, {n: w[s] for n, w in draws.draws.items()}, x)[0, -1] for s in range(7)]
+        ).softmax(-1)
+        torch.testing.assert_close(found.prediction.probabilities[step], each.mean(0))
+        torch.testing.assert_close(found.prediction.expected_entropy[step], metrics.entropy(each).mean())
+    logits = each.log().mean(0).softmax(-1)
+    assert not torch.allclose(found.prediction.probabilities[-1], logits, rtol=1e-3)  # planted: averaged logits
+
+
+@pytest.mark.parametrize("kind", ["draws", "rows"])
+def test_the_entropy_is_the_sum_of_its_parts(kind, request):
+    prediction = generate(request.getfixturevalue(kind), PROMPT, 8, num_samples=7).prediction
+    assert prediction.num_samples == 7
+    torch.testing.assert_close(prediction.entropy, prediction.expected_entropy + prediction.mutual_information)
+    assert (prediction.mutual_information > 1e-4).all()
+    assert (prediction.entropy - prediction.expected_entropy > 0).all()  # and so nothing was clamped
+
+
+def test_random_rows_are_drawn_by_the_guide(net, rows):
+    """With many draws the mean is that of direct draws of the model under its guide; softmax attention is another."""
+    found = generate(rows, PROMPT, 1, num_samples=4000).prediction.probabilities[0]
+    direct = rows.outputs(PROMPT[None], 4000, seed=5)[:, 0, -1].softmax(-1)
+    error = direct.std(0) / 4000**0.5
+    assert ((found - direct.mean(0)).abs() < 5 * 2**0.5 * error).all()
+    assert ((found - net(PROMPT[None])[0, -1].softmax(-1)).abs() > 5 * 2**0.5 * error).any()  # planted
+
+
+def test_tokens_are_drawn_with_their_probabilities_at_a_temperature():
+    p, generator = torch.tensor([0.05, 0.4, 0.15, 0.3, 0.1]).double(), torch.Generator().manual_seed(0)
+    for temperature in (1.0, 0.5):
+        wanted = p ** (1 / temperature) / (p ** (1 / temperature)).sum()
+        drawn = torch.cat([chosen(p, temperature, (), generator) for _ in range(1500)])
+        share = torch.bincount(drawn, minlength=5) / 1500
+        assert ((share - wanted).abs() < 5 * (wanted * (1 - wanted) / 1500).sqrt() + 1e-9).all()
+    assert ((share - p).abs() > 5 * (p * (1 - p) / 1500).sqrt()).any()  # planted: at temperature 1
+
+
+def test_the_same_seed_gives_the_same_and_the_global_state_is_left_alone(rows):
+    torch.manual_seed(4)
+    before = torch.get_rng_state()
+    one, again, other = (generate(rows, PROMPT, 20, num_samples=5, seed=s) for s in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(one.tokens, again.tokens)
+    assert torch.equal(one.prediction.probabilities, again.prediction.probabilities)
+    assert not torch.equal(one.tokens, other.tokens)
+
+
+def test_excluded_tokens_are_never_drawn_and_keep_their_probability(draws):
+    free = generate(draws, PROMPT, 40, num_samples=7)
+    common = int(torch.bincount(free.tokens).argmax())
+    for temperature in (0.0, 1.0):
+        found = generate(draws, PROMPT, 40, num_samples=7, temperature=temperature, excluded=[common])
+        assert common not in found.tokens.tolist()
+        torch.testing.assert_close(found.prediction.probabilities.sum(-1), torch.ones(40).double())
+        assert found.prediction.probabilities[0, common] == free.prediction.probabilities[0, common]
+
+
+def test_members_of_a_mixture_run_their_own_nets(fixed, net):
+    other = Transformer(INPUTS, Output(5, per_token=True), width=8, heads=2, depth=1).double()
+    model = BayesianModel(other, Normal(), Categorical(per_token=True)).double()
+    second = GuidePosterior(model, Guide(model, Delta(), (PROMPT[None],)), (PROMPT[None],))
+    found = generate(MixturePosterior([fixed, second]), PROMPT, 1, num_samples=2).prediction
+    both = torch.stack([each(PROMPT[None])[0, -1].softmax(-1) for each in (net, other)])
+    torch.testing.assert_close(found.probabilities[0], both.mean(0))
+    assert found.num_samples == 2
+
+
+def test_a_calibration_is_applied(fixed, net):
+    fixed.calibrated = Calibrated(TemperatureScaling(), {"temperature": 2.0})
+    found = generate(fixed, PROMPT, 1).prediction.probabilities[0]
+    torch.testing.assert_close(found, (net(PROMPT[None])[0, -1] / 2).softmax(-1))
+
+
+def test_float32_and_a_mean_field_guide():
+    net = Transformer(INPUTS, Output(5, per_token=True), width=8, heads=2, depth=1)
+    model = BayesianModel(net, lambda name, p: dist.Normal(0.0, 1.0).expand(p.shape), Categorical(per_token=True))
+    posterior = GuidePosterior(model, Guide(model, MeanField(), (PROMPT[None],)), (PROMPT[None],))
+    found = generate(posterior, PROMPT, 7, num_samples=3)
+    assert found.tokens.shape == (7,) and found.prediction.entropy.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        ({"num_tokens": 0}, SettingError, "num_tokens = 0: expected a whole number of at least 1"),
+        ({"temperature": -1.0}, SettingError, "temperature = -1.0: expected a number of at least 0"),
+        ({"temperature": float("nan")}, SettingError, "temperature = nan"),
+        ({"prompt": PROMPT[:0]}, DataError, "expected whole numbers, at least one"),
+        ({"prompt": PROMPT.double()}, DataError, "expected whole numbers, at least one"),
+    ],
+)
+def test_what_is_refused(fixed, given, error, said):
+    arguments = {"prompt": PROMPT, "num_tokens": 2} | given
+    with pytest.raises(error, match=said):
+        generate(fixed, arguments.pop("prompt"), arguments.pop("num_tokens"), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "settings", "said"),
+    [
+        (Output(5), {"causal": True}, "a model of classes per token"),
+        (Output(5, per_token=True), {}, "a causal net, whose outputs predict the tokens that follow"),
+    ],
+)
+def test_nets_that_do_not_predict_the_next_token(outputs, settings, said):
+    net = Transformer(Tokens(6, 5), outputs, width=8, heads=2, depth=1, **settings)
+    model = BayesianModel(net, Normal(), Categorical(per_token=outputs.per_token))
+    posterior = GuidePosterior(model, Guide(model, Delta(), (PROMPT[None],)), (PROMPT[None],))
+    with pytest.raises(SettingError, match=said):
+        generate(posterior, PROMPT, 2)

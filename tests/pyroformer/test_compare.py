@@ -167,10 +167,11 @@ def test_a_mistake_in_one_method_is_refused_before_anything_runs(pyroformer, wri
     [
         (
             {"titel": "x"},
-            "titel: got x; accepted: the keys title, description, seeds, base, methods, reference, baselines; did you mean title",
+            "titel: got x; accepted: the keys title, description, seeds, base, methods, reference, baselines; did you mean "
+            "title",
         ),
         ({"reference": "MLL"}, "reference: got MLL; accepted: a method among ML, mean field, N(0, 1), or "),
-        ({"baselines": ["MLL"]}, "baselines: got MLL; accepted: methods among ML, mean field, N(0, 1); did you mean ML"),
+        ({"baselines": ["MLL"]}, "baselines: got MLL; accepted: methods among ML, mean field, N(0, 1); did you"),
         ({"baselines": "ML"}, "baselines: got ML; accepted: a list of methods among ML, mean field, N(0, 1)"),
         ({"reference": 3}, "reference: got 3; accepted: a method among "),
         ({"seeds": 0}, "seeds: got 0; accepted: a whole number of at least 1"),

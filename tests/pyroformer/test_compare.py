@@ -167,8 +167,8 @@ def test_a_mistake_in_one_method_is_refused_before_anything_runs(pyroformer, wri
     [
         (
             {"titel": "x"},
-            "titel: got x; accepted: the keys title, description, seeds, base, methods, reference, baselines; did you mean "
-            "title",
+            "titel: got x; accepted: the keys title, description, seeds, base, methods, reference, baselines; "
+            "did you mean title",
         ),
         ({"reference": "MLL"}, "reference: got MLL; accepted: a method among ML, mean field, N(0, 1), or "),
         ({"baselines": ["MLL"]}, "baselines: got MLL; accepted: methods among ML, mean field, N(0, 1); did you"),

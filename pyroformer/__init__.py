@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import beliefs, guides, help, inference, models, priors, report, tasks, weight_study
+    from . import beliefs, guides, help, inference, models, priors, report, tasks, viewer, weight_study
     from .beliefs import PriorPredictive, prior_predictive
     from .help import About, Explanation, explain, schema, show
     from .run import Run, fit, load
     from .spec import Spec
     from .study import compare
     from .tasks import Task
+    from .viewer import attention_view
     from .weight_study import WeightStudy, study_weights
 
 __version__ = "0.1.0"
@@ -23,6 +24,7 @@ __all__ = [
     "Spec",
     "Task",
     "WeightStudy",
+    "attention_view",
     "beliefs",
     "compare",
     "explain",
@@ -39,6 +41,7 @@ __all__ = [
     "show",
     "study_weights",
     "tasks",
+    "viewer",
     "weight_study",
 ]
 
@@ -46,6 +49,7 @@ _HOME = {"Run": "run", "Spec": "spec", "Task": "tasks", "compare": "study", "fit
 _HOME |= dict.fromkeys(("About", "Explanation", "explain", "schema", "show"), "help")
 _HOME |= dict.fromkeys(("PriorPredictive", "prior_predictive"), "beliefs")
 _HOME |= dict.fromkeys(("WeightStudy", "study_weights"), "weight_study")
+_HOME["attention_view"] = "viewer"
 
 # Git without symlinks checks a link out as a small text file; the rooms are then found beside this folder.
 _here = Path(__file__).resolve().parent

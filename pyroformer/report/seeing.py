@@ -18,6 +18,7 @@ from ..viewer.view import frame
 from .columns import is_number, is_severity
 from .plots.attention import attention_map, head_bars
 from .plots.prior_predictive import attention_entropies
+from .plots.style import MUTED
 from .plots.uncertainty import PART_COLORS, uncertainty_bars
 from .svg import Panel, figure, to_svg
 
@@ -107,5 +108,5 @@ def _grid(layers: list[Layer], index: int, kind: str) -> Figure:
                 attention_map(ax, values[head], kind=kind)
             else:
                 ax.set_visible(False)
-        row[0].set_ylabel(layer.name.removesuffix(".attention"), fontsize=7.5, parse_math=False)
+        row[0].set_ylabel(layer.name.removesuffix(".attention"), fontsize=7.5, color=MUTED, parse_math=False)
     return made

@@ -120,10 +120,13 @@ def see_attention(
         layers,
         first(x).detach().cpu(),
         None if y is None else y.detach().cpu(),
-        *(values.float() for values in (mean, low, high, torch.stack(list(parts.parts.values())))),
-        parts.measure,
-        prediction.num_samples,
-        {key: list(value) if isinstance(value, tuple) else value for key, value in shown.items() if value is not None},
+        mean=mean.float(),
+        low=low.float(),
+        high=high.float(),
+        parts=torch.stack(list(parts.parts.values())).float(),
+        measure=parts.measure,
+        num_samples=prediction.num_samples,
+        shown={name: list(v) if isinstance(v, tuple) else v for name, v in shown.items() if v is not None},
     )
 
 

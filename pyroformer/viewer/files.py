@@ -45,13 +45,6 @@ def read_seen(path: Path) -> SeenAttention | None:
         found = {name: v.float() if v.dtype == torch.float16 else v for name, v in found.items()}
         learned = layer["learned"] and {name: tuple(values) for name, values in layer["learned"].items()}
         layers.append(Layer(layer["name"], **found, random=layer["random"], learned=learned))
-    own = (tensors[name] for name in OWN)
-    return SeenAttention(
-        tuple(layers),
-        tensors["x"],
-        tensors.get("y"),
-        *own,
-        content["measure"],
-        content["num_samples"],
-        content["shown"],
-    )
+    own: dict[str, Any] = {name: tensors[name] for name in OWN}
+    told: dict[str, Any] = {name: content[name] for name in ("measure", "num_samples", "shown")}
+    return SeenAttention(tuple(layers), tensors["x"], tensors.get("y"), **own, **told)

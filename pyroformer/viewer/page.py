@@ -65,9 +65,8 @@ def _inputs(seen: SeenAttention) -> dict[str, Any]:
         scaled = ((pixels - low) / span).mul(255).round().to(torch.uint8)
         return {"channels": pixels.shape[1], "pixels": base64.b64encode(scaled.numpy().tobytes()).decode("ascii")}
     if kind == "tokens":
-        words = seen.shown.get("words")
-        named = words is not None and int(x.max()) < len(words)
-        return {"tokens": [[words[t] if named else str(t) for t in example] for example in x.tolist()]}
+        words = dict(enumerate(seen.shown.get("words") or ()))
+        return {"tokens": [[words.get(t, str(t)) for t in example] for example in x.tolist()]}
     return {"values": _rounded(x)} if x.dim() <= 3 else {}
 
 

@@ -123,10 +123,10 @@ function drawInputs() {
     const content = [];
     if (shown.kind === "image") content.push(picture(n));
     if (shown.kind === "tokens") content.push(make("span", { class: "words" }, shown.tokens[n].join(" ")));
-    if (!content.length) content.push(make("span", {}, `input ${n}`));
+    if (!content.length) content.push(make("span", { class: "words" }, `input ${n}`));
     if (simple) {
       content.push(make("span", { class: truth !== null && !right ? "wrong" : null }, truth === null || right ? className(best(p)) : `${className(truth)}, said ${className(best(p))}`));
-    } else if (!isClasses) content.push(make("br"), make("span", {}, p.map((v) => number(v)).join(", ")));
+    } else if (!isClasses) content.push(make("span", {}, p.map((v) => number(v)).join(", ")));
     parent.append(make("button", {
       role: "radio", "aria-checked": n === state.input, tabindex: n === state.input ? 0 : -1,
       "aria-label": `input ${n}` + (simple && truth !== null ? `, ${className(truth)}` : ""), onclick: () => choose({ input: n }),
@@ -181,7 +181,7 @@ function drawInput() {
   } else {
     const text = shown.kind === "tokens";
     content = make("div", { class: text ? "text" : "list", ...focusable });
-    const ahead = `rgb(${color(`--${kind}`)} / `;
+    const ahead = `rgb(${color(`--${kind}`).join(" ")} / `;
     for (let i = 0; i < count; i++) {
       const button = make("button", {
         tabindex: -1, "aria-pressed": chooses && i === state.query, style: `background-color: ${ahead}${(0.75 * share(i)).toFixed(3)})`,
@@ -269,8 +269,8 @@ function drawPrediction() {
     const order = mean.length <= 12 ? [...mean.keys()] : [...mean.keys()].sort((a, b) => mean[b] - mean[a]).slice(0, 12);
     for (const c of order) {
       const bar = make("div", { class: "bar", title: `${number(mean[c], 3)}, 90 % of draws from ${number(low[c], 3)} to ${number(high[c], 3)}` }, make("b", { style: `width:${percent(mean[c])}` }));
-      if (high[c] - low[c] > 0.002) bar.append(make("i", { style: `left:${percent(low[c])};width:${percent(high[c] - low[c])}` }));
-      grid.append(make("span", { class: c === truth ? "truth" : null }, className(c)), bar, make("span", {}, number(mean[c])));
+      if (high[c] - low[c] > 0.005) bar.append(make("i", { style: `left:${percent(low[c])};width:${percent(high[c] - low[c])}` }));
+      grid.append(make("span", { class: c === truth ? "truth" : null }, className(c)), bar, make("span", {}, mean[c].toFixed(2)));
     }
     const notes = [data.samples > 1 ? `Bars: probability averaged over ${data.samples} draws; lines: the central 90 % of the draws.` : "One draw: no spread."];
     if (truth !== null && truth >= 0) notes.push(`Bold: the label, ${className(truth)}.`);
@@ -291,12 +291,12 @@ function drawPrediction() {
 function drawParts() {
   let parts = ofToken(data.parts[state.input]);
   if (!isClasses) parts = [0, 1, 2].map((k) => parts.reduce((sum, each) => sum + each[k], 0));
-  const total = parts[0] + parts[1] + parts[2], unit = isClasses ? "nats" : "variance";
+  const total = parts[0] + parts[1] + parts[2], unit = isClasses ? "nats" : "";
   find("parts-heading").textContent = isClasses ? `Entropy ${number(total, 3)} nats` : `Variance ${number(total, 3)}`;
   const names = ["data", "rows", "weights"], stack = make("div", { class: "stack" }), list = make("dl", { class: "parts" });
   names.forEach((name, k) => {
     stack.append(make("b", { style: `width:${total > 0 ? (100 * parts[k]) / total : 0}%;background:var(--${name === "rows" ? "sd" : name})`, title: name }));
-    list.append(make("dt", {}, make("span", { class: `key ${name}` }), name), make("dd", {}, `${number(parts[k], 3)} ${unit === "nats" ? "nats" : ""}`));
+    list.append(make("dt", {}, make("span", { class: `key ${name}` }), name), make("dd", {}, `${parts[k] > 0 && parts[k] < 0.0005 ? "< 0.001" : number(parts[k], 3)} ${unit}`));
   });
   find("parts").replaceChildren(stack, list);
 }

@@ -41,7 +41,7 @@ def unpacked(content, shape):
 
 
 def self_contained(page):
-    outside = re.search(r"https?:|//[a-z]|@import|<link|<img|<iframe|\bsrc=|\bhref=|url\(|fetch\(|XMLHttp", page)
+    outside = re.search(r"https?:|@import|<link|<img|<iframe|\bsrc=|\bhref=|url\(|fetch\(|XMLHttp", page)
     return outside is None
 
 

@@ -13,6 +13,7 @@ from .low_rank import LowRank
 from .matrix_normal import MatrixNormal
 from .mc_dropout import MCDropout
 from .mean_field import MeanField
+from .plug_in_rows import PlugInRows
 from .radial import Radial
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "MatrixNormal",
     "MeanField",
     "ParameterCounts",
+    "PlugInRows",
     "Radial",
     "Shared",
     "count_parameters",

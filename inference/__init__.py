@@ -4,6 +4,7 @@ from .bounds import ELBO, Bound, ImportanceWeighted, Renyi
 from .calibration import Calibrated, Calibration
 from .checkpoint import Checkpoint
 from .data import Data, DataError
+from .decomposition import Decomposition, decompose
 from .deep_ensemble import DeepEnsemble
 from .draws_posterior import DrawsPosterior
 from .driver import Driver
@@ -46,6 +47,7 @@ __all__ = [
     "ClassPrediction",
     "Data",
     "DataError",
+    "Decomposition",
     "DeepEnsemble",
     "DrawsPosterior",
     "Driver",
@@ -72,6 +74,7 @@ __all__ = [
     "TemperatureScaling",
     "Terms",
     "WriteError",
+    "decompose",
     "generate",
     "psis",
 ]

@@ -34,8 +34,8 @@ class GuidePosterior(Posterior):
 
     @property
     def num_samples(self) -> int | None:
-        point = all(isinstance(family, Delta) for family in self.guide.families)
-        return 1 if point and not self.model.rows else None
+        points = all(isinstance(family, Delta) for family in self.guide.families if not family.local)
+        return 1 if points and (not self.random_rows or self._rows == "mean") else None
 
     def chunks(self, num_samples: int, most: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
         return self._in_blocks(num_samples, most, lambda size: self.guide.draw(size, *self.example))

@@ -98,7 +98,7 @@ def psis(
     anchor = next(model.parameters())
     x, y = move(data.x, anchor.device, anchor.dtype), move_one(data.y, anchor.device, anchor.dtype)
     batch_size = min(batch_size, len(y))
-    most = posterior.together(x, batch_size)
+    most = posterior.most_draws(x, batch_size)
     found = []
     with torch.random.fork_rng(devices=[]), torch.no_grad(), pyro.validation_enabled(False), store_as_it_was():
         torch.manual_seed(seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,17 @@ class MixturePosterior(Posterior):
         if len(counts) > 1 or None in counts:
             return None
         return len(self.members) * counts.pop()  # type: ignore[operator]
+
+    @property
+    def random_rows(self) -> bool:
+        return any(member.random_rows for member in self.members)
+
+    @contextmanager
+    def rows_as(self, rows: str) -> Iterator[None]:
+        with super().rows_as(rows), ExitStack() as stack:
+            for member in self.members:
+                stack.enter_context(member.rows_as(rows if member.random_rows else "sample"))
+            yield
 
     def _each(self, num_samples: int) -> int:
         """Draws from each member, as many from all: one with fewer of its own repeats them."""

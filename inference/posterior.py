@@ -7,14 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..guides import Guide
+from ..guides import Guide, PlugInRows
 from ..models import BayesianModel
 from ..models.calling import eval_mode
 from ..models.likelihoods import Undrawn
@@ -27,6 +27,8 @@ from .prediction import Outputs, Prediction, gathering, slices
 FORMAT = 1
 NUM_SAMPLES = 32
 """Draws for a prediction where the caller does not say: enough for digits to be within noise of 200."""
+ROWS = ("sample", "mean")
+"""What a prediction may do with random attention rows."""
 MAX_NUMBERS = 2**24
 """About how many numbers one chunk of draws of the weights may hold."""
 MAX_RUNS = 512
@@ -105,6 +107,30 @@ class Posterior(ABC):
     calibrated: Calibrated | None = None
     """What `calibrate` fitted, if it was asked to."""
 
+    _rows = "sample"
+
+    @property
+    def random_rows(self) -> bool:
+        """Whether attention rows are drawn anew whenever the net runs."""
+        return bool(self.model.rows)
+
+    @contextmanager
+    def rows_as(self, rows: str) -> Iterator[None]:
+        """Within the block, draw random attention rows (``sample``) or take the mean of their law (``mean``).
+
+        Raises:
+            SettingError: ``rows`` is neither, or is ``mean`` where no rows are random.
+        """
+        if rows not in ROWS:
+            raise SettingError("rows", rows, f"one of {', '.join(ROWS)}")
+        if rows == "mean" and not self.random_rows:
+            raise SettingError("rows", rows, "sample: no attention row of this posterior is random")
+        before, self._rows = self._rows, rows
+        try:
+            yield
+        finally:
+            self._rows = before
+
     @property
     def num_weights(self) -> int:
         """How many numbers one draw of the weights holds."""
@@ -133,6 +159,7 @@ class Posterior(ABC):
         seed: int = 0,
         batch_size: int = 256,
         calibrated: bool = True,
+        rows: Literal["sample", "mean"] = "sample",
     ) -> Prediction:
         """Predict by averaging probabilities over draws, in chunks, so that memory stays bounded.
 
@@ -142,17 +169,22 @@ class Posterior(ABC):
             seed: Of the draws; the same seed and batch size give the same numbers in any process on one machine.
             batch_size: Examples that the net sees at once.
             calibrated: Whether a fitted calibration is applied, where there is one; default True.
+            rows: Whether random attention rows are drawn, one set with each draw of the weights (``sample``, the
+                default), or stand at the mean of their law (``mean``, see `PlugInRows`): one pass for each draw of the
+                weights, and for all where no weight is random. Mean rows leave out what rows are unsure of.
 
         Returns:
             A `ClassPrediction` or a `RealPrediction`, on the CPU.
 
         Raises:
             DataError: ``x`` is empty, or holds NaN or infinity.
+            SettingError: ``rows`` is unknown, or asks for mean rows where no rows are random.
         """
         gathered = gathering(self.model.likelihood, len(first(x)))
         if calibrated and self.calibrated is not None:
             gathered = CalibratedGathering(gathered, self.calibrated)
-        return self._gathered(x, num_samples, seed, batch_size, gathered)
+        with self.rows_as(rows):
+            return self._gathered(x, num_samples, seed, batch_size, gathered)
 
     def outputs(self, x: Inputs, num_samples: int = NUM_SAMPLES, *, seed: int = 0, batch_size: int = 256) -> Tensor:
         """What the net returns for each draw: the posterior's functions at these inputs.
@@ -200,8 +232,8 @@ class Posterior(ABC):
             self._predict(x, self._available(num_samples), batch_size, gathered)
         return gathered.result()
 
-    def together(self, x: Inputs, batch_size: int) -> int:
-        """How many draws one chunk may hold that meets inputs ``x``, ``batch_size`` at once."""
+    def most_draws(self, x: Inputs, batch_size: int) -> int:
+        """How many draws the net may see at once with inputs ``x``, of which it sees ``batch_size`` at once."""
         examples = min(batch_size, len(first(x)))
         if self._output_dim == 3:  # a sequence is larger than an example of a few tokens
             examples *= max(1, first(x).shape[1] // SHORT)
@@ -210,7 +242,7 @@ class Posterior(ABC):
     def _predict(self, x: Inputs, num_samples: int, batch_size: int, gathered: Any) -> None:
         anchor = next(self.model.parameters())
         x = move(x, anchor.device, anchor.dtype)
-        most = self.together(x, batch_size)
+        most = self.most_draws(x, batch_size)
         with eval_mode(self.model):
             for size, weights in self.chunks(num_samples, most):
                 for where in slices(len(first(x)), batch_size):
@@ -221,7 +253,8 @@ class Posterior(ABC):
         """The net's outputs ``[S, B, ...]`` for these draws, with rows from the guide, and the likelihood's sites."""
         lifted = {name: value.unsqueeze(1) for name, value in weights.items()}  # [S, 1, ...]: the data plate
         rows = nullcontext() if self.guide is None or not self.model.rows else self.guide.local_only()
-        with poutine.block(), pyro.plate("draws", size, dim=-2), rows, Undrawn():
+        mean = PlugInRows() if self._rows == "mean" else nullcontext()  # around the guide, to see its posterior
+        with poutine.block(), pyro.plate("draws", size, dim=-2), mean, rows, Undrawn():
             outputs = poutine.condition(self.model, data=lifted)(x)
         shape = outputs.shape
         if len(shape) == self._output_dim:

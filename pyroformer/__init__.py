@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import beliefs, guides, help, inference, models, priors, report, tasks, weight_study
+    from . import beliefs, guides, help, inference, models, priors, report, tasks, viewer, weight_study
     from .beliefs import PriorPredictive, prior_predictive
     from .generation import GeneratedText, generate
     from .help import About, Explanation, explain, schema, show
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .spec import Spec
     from .study import compare
     from .tasks import Task
+    from .viewer import attention_view
     from .weight_study import WeightStudy, study_weights
 
 __version__ = "0.1.0"
@@ -25,6 +26,7 @@ __all__ = [
     "Spec",
     "Task",
     "WeightStudy",
+    "attention_view",
     "beliefs",
     "compare",
     "explain",
@@ -42,6 +44,7 @@ __all__ = [
     "show",
     "study_weights",
     "tasks",
+    "viewer",
     "weight_study",
 ]
 
@@ -50,6 +53,7 @@ _HOME |= dict.fromkeys(("About", "Explanation", "explain", "schema", "show"), "h
 _HOME |= dict.fromkeys(("GeneratedText", "generate"), "generation")
 _HOME |= dict.fromkeys(("PriorPredictive", "prior_predictive"), "beliefs")
 _HOME |= dict.fromkeys(("WeightStudy", "study_weights"), "weight_study")
+_HOME["attention_view"] = "viewer"
 
 # Git without symlinks checks a link out as a small text file; the rooms are then found beside this folder.
 _here = Path(__file__).resolve().parent

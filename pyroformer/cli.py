@@ -91,12 +91,14 @@ def predict(
     out: Annotated[Path, typer.Option(help="File to write, .csv or .npz.")],
     samples: Annotated[int, typer.Option(min=1, help="Draws from the posterior.")] = 32,
     seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Of the draws, default the run's.")] = None,
+    rows: Annotated[str, typer.Option(help="Random attention rows: sample them, or take their mean.")] = "sample",
+    parts: Annotated[bool, typer.Option("--parts", help="Add what data, rows and weights are unsure of.")] = False,
 ) -> None:
     """Predict new inputs: probabilities, entropy and mutual information, or means and intervals."""
     from .predict import predict_file
     from .run import load as load_run
 
-    found = predict_file(load_run(folder), source, out, num_samples=samples, seed=seed)
+    found = predict_file(load_run(folder), source, out, num_samples=samples, seed=seed, rows=rows, parts=parts)
     count = len(found.probabilities if hasattr(found, "probabilities") else found.mean)
     print(
         f"{out}: {count} prediction{'s' if count > 1 else ''} from {found.num_samples} draw"
@@ -137,6 +139,22 @@ def generate(
     if out is not None:
         write_generated(found, out)
         print(f"tokens: {out}")
+
+
+@app.command()
+def attention(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    out: Annotated[Path, typer.Option(help="Page to write, .html.")],
+    inputs: Annotated[int, typer.Option(min=1, help="Test examples, at most.")] = 12,
+    samples: Annotated[int, typer.Option(min=1, help="Draws from the posterior.")] = 32,
+) -> None:
+    """Write a page to look at attention, at what it is unsure of, and at what is predicted from it."""
+    from .run import load as load_run
+    from .viewer import write_attention
+
+    seen = write_attention(load_run(folder), out, num_inputs=inputs, num_samples=samples)
+    many = "s" if len(seen) > 1 else ""
+    print(f"{out}: {len(seen)} example{many}, {len(seen.layers)} layer{'s' if len(seen.layers) > 1 else ''}")
 
 
 @app.command()

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .inference import ClassPrediction, MixturePosterior, Posterior, RealPrediction, metrics, psis
+from .inference import ClassPrediction, MixturePosterior, Posterior, RealPrediction, decompose, metrics, psis
+from .inference.data import Inputs, take
 from .inference.importance import NUM_DRAWS, refusal
 from .inference.posterior import NUM_SAMPLES
 from .models import Pair
@@ -20,6 +21,10 @@ SHIFTED = "shifted"
 """The group that holds the means over all corruptions and severities."""
 MOST_PASSES, FEWEST_DRAWS = 2**16, 50
 """Of a run's own k-hat: how many examples its draws may see together, and the fewest draws that tell something."""
+PLUG_IN = ("accuracy", "nll", "ece", "rmse", "coverage_90")
+"""What is measured of predictions with mean rows too."""
+DECOMPOSED, NESTED = 256, 8
+"""Of a run with random rows: the first examples of a set whose uncertainty is decomposed, and draws of each kind."""
 LEVEL = 0.9
 """Probability of the central interval whose coverage is reported."""
 
@@ -107,8 +112,10 @@ def evaluate(
     Returns:
         The metrics of every set, ``{"test": {"accuracy": ...}, ...}``: out-of-distribution sets carry their AUROC, AUPR
         and FPR95 against the test set by predictive entropy and by mutual information, ``shifted`` holds the means over
-        corruptions at all severities, and with a calibration ``test`` also says what it was without. And the
-        predictions as tensors, by ``set.quantity``.
+        corruptions at all severities, and with a calibration ``test`` also says what it was without. Where attention
+        rows are random, ``test`` says how the prediction with mean rows does (``plug_in_nll``), and every set but the
+        validation set what its first 256 examples are unsure of (``data_entropy``, ``rows_entropy``,
+        ``weights_entropy``, or ``variance``; see `decompose`). And the predictions as tensors, by ``set.quantity``.
     """
     measured: dict[str, Any] = {}
     kept: dict[str, Tensor] = {}
@@ -129,6 +136,8 @@ def evaluate(
             kept |= _reals(name, prediction) | {f"{name}.y": split.y}
             if isinstance(split.x, Tensor) and split.x.dim() == 2 and split.x.shape[1] == 1:
                 kept[f"{name}.x"] = split.x
+        if posterior.random_rows and name != "validation":
+            measured[name] |= parts(posterior, split, seed)
     if data.shifts:
         measured[SHIFTED] = mean_of([measured[name] for name in data.shifts])
     for name, split in data.ood.items():
@@ -137,11 +146,32 @@ def evaluate(
             seen = data.test.y.flatten() >= 0 if data.outputs.per_token and data.test.y is not None else None
             measured[name] = {**detection(test, prediction, seen), **uncertainty(prediction)}
             kept |= _classes(name, prediction)
+            if posterior.random_rows:
+                measured[name] |= parts(posterior, split, seed)
+    if posterior.random_rows and data.test.y is not None:
+        measured["test"] |= plug_in(posterior, data.test.x, data.test.y, num_samples, seed)
     if posterior.calibrated is not None and test is not None and data.test.y is not None:
         before = posterior.predict(data.test.x, num_samples, seed=seed, calibrated=False)
         uncalibrated = class_metrics(before, data.test.y)  # type: ignore[arg-type]
         measured["test"] |= {f"{key}_uncalibrated": uncalibrated[key] for key in ("nll", "ece")}
     return measured, kept
+
+
+def parts(posterior: Posterior, split: Split, seed: int) -> dict[str, float]:
+    """The mean parts of the uncertainty over the first examples of a set, and what the rows' lacks for few draws."""
+    found = decompose(posterior, take(split.x, slice(0, DECOMPOSED)), weights=NESTED, rows=NESTED, seed=seed)
+    seen = torch.ones(found.data.shape, dtype=torch.bool)
+    if split.y is not None and found.measure == "entropy":
+        seen = split.y[:DECOMPOSED].reshape(seen.shape) >= 0
+    means = {f"{name}_{found.measure}": float(part[seen].mean()) for name, part in found.parts.items()}
+    return {**means, "rows_shortfall": float(found.rows_shortfall[seen].mean())}
+
+
+def plug_in(posterior: Posterior, x: Inputs, y: Tensor, num_samples: int, seed: int) -> dict[str, float]:
+    """How predictions with the mean rows in the place of drawn ones do."""
+    prediction = posterior.predict(x, num_samples, seed=seed, rows="mean")
+    found = class_metrics(prediction, y) if isinstance(prediction, ClassPrediction) else real_metrics(prediction, y)
+    return {f"plug_in_{key}": found[key] for key in PLUG_IN if key in found}
 
 
 def detection(test: ClassPrediction, foreign: ClassPrediction, seen: Tensor | None = None) -> dict[str, float]:

@@ -10,10 +10,11 @@ import numpy as np
 
 from .choices import SpecError, check_file_to_write
 from .evaluation import LEVEL
-from .inference import ClassPrediction, RealPrediction
+from .inference import ClassPrediction, Decomposition, RealPrediction, decompose
 from .inference.files import replacing, write_text
 from .inference.posterior import NUM_SAMPLES
 from .inference.prediction import Prediction
+from .priors import SettingError
 from .run import Run
 from .run_folder import source_of
 from .tasks.inputs import read_inputs
@@ -22,7 +23,14 @@ FORMATS = (".csv", ".npz")
 
 
 def predict_file(
-    run: Run, source: str | Path, target: str | Path, *, num_samples: int = NUM_SAMPLES, seed: int | None = None
+    run: Run,
+    source: str | Path,
+    target: str | Path,
+    *,
+    num_samples: int = NUM_SAMPLES,
+    seed: int | None = None,
+    rows: str = "sample",
+    parts: bool = False,
 ) -> Prediction:
     """Predict the inputs of a file with a finished run, and write what is predicted to another.
 
@@ -37,12 +45,16 @@ def predict_file(
         target: The file to write, whole or not at all: ``.csv`` or ``.npz``.
         num_samples: Draws from the posterior, default 32.
         seed: Of the draws, default the run's.
+        rows: ``sample`` (default), or ``mean`` for the mean of random attention rows; see `Posterior.predict`.
+        parts: Whether the columns ``data``, ``rows`` and ``weights`` are added, the parts of the entropy in nats or of
+            the variance, from draws of their own; see `decompose`. Default False.
 
     Returns:
         The prediction.
 
     Raises:
-        SpecError: The target has another ending, or is the source; or the run's folder is damaged.
+        SpecError: The target has another ending, or is the source; the run's folder is damaged; or ``rows`` is unknown,
+            or asks for mean rows of a run without random rows.
         DataError: The source cannot be read, or does not fit the run's task.
         WriteError: The target cannot be written.
     """
@@ -50,12 +62,18 @@ def predict_file(
     check_file_to_write(target, FORMATS)
     if target.resolve() == source.resolve():
         raise SpecError("--out", str(target), "another file than --input")
+    try:
+        with run.posterior.rows_as(rows):
+            pass
+    except SettingError as error:
+        raise SpecError("--rows", error.value, error.expected) from None
     data = run.spec.task.load()
     # as it was when the run learned: a table may have grown since
     known = data.source if run.folder is None else source_of(run.folder)
     x = read_inputs(source, data, known)
-    prediction = run.posterior.predict(x, num_samples, seed=run.spec.seed if seed is None else seed)
-    quantities = as_arrays(prediction)
+    seed = run.spec.seed if seed is None else seed
+    prediction = run.posterior.predict(x, num_samples, seed=seed, rows=rows)  # type: ignore[arg-type]
+    quantities = as_arrays(prediction, decompose(run.posterior, x, seed=seed) if parts else None)
     classes = known.get("classes")
     if target.suffix.lower() == ".npz":
         with replacing(target) as new, new.open("wb") as file:
@@ -65,8 +83,9 @@ def predict_file(
     return prediction
 
 
-def as_arrays(prediction: Prediction) -> dict[str, np.ndarray]:
-    """The quantities of a prediction by name, ``[N, ...]``."""
+def as_arrays(prediction: Prediction, decomposition: Decomposition | None = None) -> dict[str, np.ndarray]:
+    """The quantities of a prediction by name, ``[N, ...]``, with the parts of its uncertainty if they are given."""
+    parts = {} if decomposition is None else {name: part.numpy() for name, part in decomposition.parts.items()}
     if isinstance(prediction, ClassPrediction):
         return {
             "label": prediction.labels.numpy(),
@@ -74,6 +93,7 @@ def as_arrays(prediction: Prediction) -> dict[str, np.ndarray]:
             "entropy": prediction.entropy.numpy(),
             "expected_entropy": prediction.expected_entropy.numpy(),
             "mutual_information": prediction.mutual_information.numpy(),
+            **parts,
             "probabilities": prediction.probabilities.numpy(),
         }
     assert isinstance(prediction, RealPrediction)
@@ -85,6 +105,7 @@ def as_arrays(prediction: Prediction) -> dict[str, np.ndarray]:
         "data_sd": prediction.data_variance.sqrt().numpy(),
         f"lower_{100 * LEVEL:.0f}": prediction.quantile(tail).numpy(),
         f"upper_{100 * LEVEL:.0f}": prediction.quantile(1 - tail).numpy(),
+        **parts,
     }
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .inference.marginals import Marginal
 from .inference.metrics import mean_and_standard_error
+from .viewer.data import SeenAttention
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +25,7 @@ class Result:
         history: One record a validated epoch, or a draw.
         predictions: By ``set.quantity``, as `evaluate` gives them.
         marginals: Posterior and prior of weights and hyperparameters, by name.
+        attention: What was seen of attention on a few test examples, or None.
     """
 
     method: str
@@ -33,6 +35,7 @@ class Result:
     history: list[dict[str, Any]]
     predictions: dict[str, Tensor]
     marginals: dict[str, Marginal] = field(default_factory=dict)
+    attention: SeenAttention | None = None
 
 
 NO_SETS = ("fit", "reference")

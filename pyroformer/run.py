@@ -24,9 +24,11 @@ from .inference import Checkpoint, InferenceError, Library, Posterior, RunMonito
 from .inference.driver import check_observations
 from .inference.files import remove_leftovers, write_json, write_tensors, write_text
 from .inference.marginals import Marginal, marginals, write_marginals
+from .inference.posterior import NUM_SAMPLES
 from .models import BayesianModel
 from .run_folder import (
     ARRAYS,
+    ATTENTION,
     CHECKPOINT,
     ENVIRONMENT,
     HISTORY,
@@ -46,9 +48,14 @@ from .run_folder import (
 )
 from .spec import Spec
 from .tasks import Arrays, TaskData
+from .viewer.data import has_attention
+from .viewer.files import write_seen
+from .viewer.view import seen_of
 
 PATIENCE = 3.0
 """Seconds to wait for another process in a folder: one that is being killed needs a moment."""
+SEEN = 6
+"""Test examples whose attention a run keeps for the report."""
 
 
 @dataclass(eq=False)
@@ -160,6 +167,9 @@ def _fit(spec: Spec, data: TaskData, model: BayesianModel, guide: Any, monitor: 
         write_tensors(folder / PREDICTIONS, predictions)
         if run.marginals:
             write_marginals(folder / MARGINALS, run.marginals)
+        if has_attention(posterior):
+            seen = seen_of(posterior, data, num_inputs=SEEN, num_samples=NUM_SAMPLES, seed=spec.seed)
+            write_seen(seen, folder / ATTENTION)
         write_json(folder / METRICS, measured)  # last: a folder with metrics is a finished run
     return run
 

@@ -14,9 +14,12 @@ from . import yamlfile
 from .choices import SpecError
 from .inference.files import read_json, read_tensors
 from .inference.marginals import Marginal, read_marginals
+from .viewer.data import SeenAttention
+from .viewer.files import read_seen
 
 SPEC, METRICS, HISTORY, ENVIRONMENT = "spec.yaml", "metrics.json", "history.jsonl", "environment.json"
 PREDICTIONS, MARGINALS = "predictions.safetensors", "marginals.safetensors"
+ATTENTION = "attention.safetensors"
 POSTERIOR, ARRAYS = "posterior", "arrays.npz"
 CHECKPOINT, LOCK, SOURCE = "checkpoint", ".lock", "data.json"
 RUNS = "runs"
@@ -88,6 +91,12 @@ def marginals_of(folder: Path) -> dict[str, Marginal]:
     """Posterior and prior of every weight and hyperparameter, by name; none where there is no file."""
     with reading(folder / MARGINALS):
         return read_marginals(folder / MARGINALS)
+
+
+def attention_of(folder: Path) -> SeenAttention | None:
+    """What was seen of attention on a few test examples; None for nets without attention of ours."""
+    with reading(folder / ATTENTION):
+        return read_seen(folder / ATTENTION)
 
 
 def source_of(folder: Path) -> dict[str, Any]:

@@ -24,7 +24,16 @@ from .priors.globs import near_misses
 from .reference import Chosen, check, choose, measured, with_floor
 from .results import Comparison, Result
 from .run import alone_in, check_folder, environment, finished
-from .run_folder import RUNS, SPEC, check_study_folder, history_of, marginals_of, metrics_of, predictions_of
+from .run_folder import (
+    RUNS,
+    SPEC,
+    attention_of,
+    check_study_folder,
+    history_of,
+    marginals_of,
+    metrics_of,
+    predictions_of,
+)
 from .spec import KEYS as SPEC_KEYS
 from .spec import Spec
 from .tasks import TaskData
@@ -329,6 +338,7 @@ def _result(method: str, seed: int, folder: Path) -> Result:
         history_of(folder),
         predictions_of(folder),
         marginals_of(folder),
+        attention_of(folder),
     )
 
 

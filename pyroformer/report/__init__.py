@@ -3,14 +3,17 @@
 from .columns import Cell, Column, best, cells, columns
 from .html import write_html
 from .plots import (
+    attention_map,
     elbo_curves,
     entropy_histograms,
+    head_bars,
     method_styles,
     prior_posterior,
     regression_band,
     reliability_diagram,
     risk_coverage_curves,
     shift_curves,
+    uncertainty_bars,
     validation_curves,
 )
 from .reading import reading
@@ -19,11 +22,13 @@ from .table import rich_table, write_csv, write_long_csv
 __all__ = [
     "Cell",
     "Column",
+    "attention_map",
     "best",
     "cells",
     "columns",
     "elbo_curves",
     "entropy_histograms",
+    "head_bars",
     "method_styles",
     "prior_posterior",
     "reading",
@@ -32,6 +37,7 @@ __all__ = [
     "rich_table",
     "risk_coverage_curves",
     "shift_curves",
+    "uncertainty_bars",
     "validation_curves",
     "write_csv",
     "write_html",

@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from .. import yamlfile
 from ..inference.files import write_text
 from ..results import Comparison
-from . import figures, svg
+from . import figures, seeing, svg
 from .columns import NEAR, REFERENCE, Column, best, blank, cells, columns, details, remark, texts
 from .fits import how_it_went, learned
 from .plots import method_styles
@@ -40,7 +40,8 @@ def write_html(comparison: Comparison, path: str | Path, environment: Mapping[st
 
     It holds a reading of the numbers, the tables, differences from baselines, reliability diagrams, metrics by severity
     of shift, risk by coverage, entropies in and out of distribution, bands of regressions on one input, training
-    curves, prior against posterior, learned quantities, what did not finish, and the spec of each method.
+    curves, prior against posterior, the parts of the uncertainty, attention with a viewer, learned quantities, what did
+    not finish, and the spec of each method.
 
     Args:
         comparison: What was found; titles, descriptions, names and reasons are shown as plain text.
@@ -83,6 +84,8 @@ def render(comparison: Comparison, environment: Mapping[str, Any] | None = None)
         validated=validated,
         validation=validation,
         bands=figures.band_panels(comparison, styles),
+        uncertainties=seeing.uncertainty_panels(comparison),
+        attentions=seeing.attention_parts(comparison),
         learned=learned(comparison),
         fit_headings=headings,
         fits=went,

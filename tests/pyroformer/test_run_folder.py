@@ -60,6 +60,7 @@ def test_files(runs):
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert files == {
         ".lock",
+        "attention.safetensors",
         "data.json",
         "spec.yaml",
         "marginals.safetensors",

@@ -1,5 +1,6 @@
 """Plots of predictions, of posteriors and of training. Each function draws on the axes it is given and returns them."""
 
+from .attention import attention_map, head_bars
 from .differences import difference_lines
 from .entropy import entropy_histograms
 from .prior_posterior import prior_posterior
@@ -9,16 +10,20 @@ from .risk_coverage import risk_coverage_curves
 from .shift import shift_curves
 from .style import method_styles
 from .training import elbo_curves, validation_curves
+from .uncertainty import uncertainty_bars
 
 __all__ = [
+    "attention_map",
     "difference_lines",
     "elbo_curves",
     "entropy_histograms",
+    "head_bars",
     "method_styles",
     "prior_posterior",
     "regression_band",
     "reliability_diagram",
     "risk_coverage_curves",
     "shift_curves",
+    "uncertainty_bars",
     "validation_curves",
 ]

@@ -186,7 +186,7 @@ def written(value: object, digits: int, indent: int = 0) -> str:
 
 def write(tables: dict[str, tuple[list[object], int]], notes: list[str]) -> None:
     text = [
-        '"""Coefficients that `benchmarks/fit_gamma_series.py` found and wrote; their meaning stands where they are used.',
+        '"""Coefficients that `benchmarks/fit_gamma_series.py` found; their meaning stands where they are used.',
         "",
     ]
     text += [*notes, '"""', "", "# fmt: off"]

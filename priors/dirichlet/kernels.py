@@ -30,7 +30,7 @@ def run(kernel: Kernel, *arguments: Any, compile: bool = False) -> tuple[Tensor,
     if compile:
         # Dynamo looks at the gradients of what it is given, and saved tensors that are no leaves warn about it.
         plain = [a.detach() if isinstance(a, Tensor) else a for a in arguments]
-        return compiled(kernel)(*plain)  # type: ignore[no-any-return]
+        return compiled(kernel)(*plain)
     tensors = [a for a in arguments if isinstance(a, Tensor)]
     count = max(len(t) for t in tensors)
     width = max(t[:1].nbytes for t in tensors)

@@ -39,7 +39,7 @@ class _Gradient(RowFunction):
 
 
 class AroundSoftmax(RowFunction):
-    """Concentrations ``[..., T]`` from scores; the mask is expanded to their shape and the sharpness to ``[..., 1]``."""
+    """Concentrations ``[..., T]`` of scores; the mask is expanded to their shape, the sharpness to ``[..., 1]``."""
 
     @staticmethod
     def forward(scores: Tensor, mask: Tensor | None, sharpness: Tensor, floor: float, compile: bool) -> Tensor:

@@ -1,7 +1,7 @@
 r"""Fit the series behind the Dirichlet rows: slopes of log-gamma draws, and digamma and its kin for single precision.
 
 The slope of a draw x of Gamma(c) at a fixed quantile is found by recurrence from that of shape b = c + m (see
-`priors/dirichlet/slopes.py`), which is smooth enough for a polynomial in r - 1 = (x / (c + n))^(1/3) - 1 and w = n / (c + n).
+`priors/dirichlet/slopes.py`), which is nearly a polynomial in r - 1 = (x / (c + n))^(1/3) - 1 and w = n / (c + n).
 Its values come from an integral without cancellation, by Gauss-Legendre quadrature: with t = x e^s,
 
     dx/db = x int_0^inf |ln x +- s - psi(b)| exp(+-b s - x (e^(+-s) - 1)) ds,
@@ -186,7 +186,7 @@ def written(value: object, digits: int, indent: int = 0) -> str:
 
 def write(tables: dict[str, tuple[list[object], int]], notes: list[str]) -> None:
     text = [
-        '"""Coefficients that `benchmarks/fit_gamma_series.py` found; their meaning stands where they are used.',
+        '"""Coefficients by `benchmarks/fit_gamma_series.py`, explained where they are used.',
         "",
     ]
     text += [*notes, '"""', "", "# fmt: off"]

@@ -1,4 +1,4 @@
-"""Coefficients that `benchmarks/fit_gamma_series.py` found; their meaning stands where they are used.
+"""Coefficients by `benchmarks/fit_gamma_series.py`, explained where they are used.
 
 Largest relative error of a slope: 8.2e-05 by the single series, 8.9e-09 by the double one.
 """

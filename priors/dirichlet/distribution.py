@@ -34,8 +34,9 @@ class MaskedDirichlet(TorchDistribution):
         compile: Compile the kernels, where a compiler is found, at some seconds for the first call; default False.
 
     Note:
-        A draw carries its exact logarithms (`carried.logs_of`), which the density uses. In the linear values no entry is
-        below :math:`e^{-40}` (in float64 :math:`e^{-300}`) times the largest of its row: what is smaller counts as that.
+        A draw carries its exact logarithms (`carried.logs_of`), which the density uses. In the linear values no entry
+        is below :math:`e^{-40}` (in float64 :math:`e^{-300}`) times the largest of its row: what is smaller counts as
+        that.
 
     Reference:
         Figurnov et al., 2018, "Implicit reparameterization gradients" (arXiv 1805.08498); Marsaglia and Tsang, 2000.

@@ -32,8 +32,8 @@ def _divergence(c: Tensor, other: Tensor, mask: Tensor | None, learned: bool) ->
     # The difference of the sums has a sum of its own: each of them is rounded by more than nearby rows differ.
     of_row, change_of_row, trigamma_of_row = compare(total, total_other, total_gap)
     of_entries, change, trigamma = compare(c, other, gap)
-    change = change - change_of_row
-    value = only(torch.addcmul(of_entries, other, change), mask).sum(-1, keepdim=True) - of_row
+    change = change.sub_(change_of_row)
+    value = only(of_entries.addcmul_(other, change), mask).sum(-1, keepdim=True) - of_row
     slope = only(torch.addcmul(total_gap * trigamma_of_row, gap, trigamma, value=-1), mask)
     return (value, slope, only(change, mask)) if learned else (value, slope)
 

@@ -25,11 +25,11 @@ def propose(c: Tensor, mask: Tensor | None, normal: Tensor, uniform: Tensor) -> 
     c = valid(c, mask)
     d = c + 2 / 3
     # Below -1 + a little the acceptance is less than the least uniform number: clamped proposals are rejected.
-    s = (normal * torch.rsqrt(9 * d)).clamp(min=-1 + 8 * torch.finfo(c.dtype).eps)
+    s = (9 * d).rsqrt_().mul_(normal).clamp_(min=-1 + 8 * torch.finfo(c.dtype).eps)
     log = torch.log1p(s)
-    energy = 3 * d * (log - s * (1 - s * (0.5 - s / 3)))
-    level = torch.log(uniform) - energy
-    return 3 * log + level / c, level
+    first_terms = (s / 3).sub_(0.5).mul_(s).add_(1).mul_(s)
+    level = torch.log(uniform).addcmul_(log - first_terms, d, value=-3)
+    return log.mul_(3).addcdiv_(level, c), level
 
 
 def noise(like: Tensor) -> tuple[Tensor, Tensor]:

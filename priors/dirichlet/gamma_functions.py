@@ -69,13 +69,11 @@ def compare(c: Tensor, other: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tens
     if c.dtype == torch.float64:
         two = torch.full_like(c, 2.0)
         return kappa(c) - kappa(other), torch.digamma(other) - torch.digamma(c), torch.special.zeta(two, c)
-    w, w_other = 1 / (c + 1), 1 / (other + 1)
+    w, w_other = (c + 1).reciprocal_(), 1 / (other + 1)
     digamma, series, trigamma = polynomials(_FUNCTIONS, w)
     digamma_other, series_other, _ = polynomials(_FUNCTIONS, w_other)
     inverse = 1 / c
-    log = torch.copysign(torch.log1p(gap.abs() * torch.maximum(w, w_other)), gap)  # ln (c0 + 1) - ln (c + 1)
-    return (
-        (torch.log(c) + series) - (torch.log(other) + series_other) + 0.5 * log,
-        log + (digamma_other - digamma) + gap * (inverse / other),
-        inverse * inverse + w * (1 + w * trigamma),
-    )
+    log = torch.maximum(w, w_other).mul_(gap.abs()).log1p_().copysign_(gap)  # ln (c0 + 1) - ln (c + 1)
+    kappas = torch.log(c).add_(series).sub_(torch.log(other) + series_other).add_(log, alpha=0.5)
+    psi = log.sub_(digamma).add_(digamma_other).addcmul_(gap, inverse / other)
+    return kappas, psi, trigamma.mul_(w).add_(1).mul_(w).addcmul_(inverse, inverse)

@@ -23,13 +23,13 @@ def _normalized(c: Tensor, mask: Tensor | None, relative: Tensor) -> tuple[Tenso
     finfo = torch.finfo(logs.dtype)
     if mask is not None:
         logs = torch.where(mask, logs, finfo.min)
-    logs = logs - logs.amax(-1, keepdim=True)
-    rows = only(torch.exp(logs.clamp(min=FAINTEST.get(logs.dtype, -10.0))), mask)
-    total = rows.sum(-1, keepdim=True).clamp(min=finfo.tiny)
-    logs = logs - torch.log(total)
+    logs = logs.sub_(logs.amax(-1, keepdim=True))
+    rows = only(logs.clamp(min=FAINTEST.get(logs.dtype, -10.0)).exp_(), mask)
+    total = rows.sum(-1, keepdim=True).clamp_(min=finfo.tiny)
+    logs = logs.sub_(torch.log(total))
     if mask is not None:
         logs = torch.where(mask, logs, math.log(finfo.tiny))
-    return rows / total, logs, only(slopes, mask)
+    return rows.div_(total), logs, only(slopes, mask)
 
 
 def _pulled(

@@ -40,11 +40,12 @@ def _single(c: Tensor, relative: Tensor) -> tuple[Tensor, Tensor]:
     a = c + 1
     w = 1 / a
     *rows, digamma, ratio = polynomials(_SERIES, w)
-    log = relative + ratio  # ln(x / a)
-    root = torch.exp(log / 3)
-    rho = root * root * root
-    slope = _in_root(rows, root - 1)
-    return log + torch.log(a), (rho * (slope + w) + (1 + rho) * (digamma - log)) / c
+    log = ratio.add_(relative)  # ln(x / a)
+    root = (log / 3).exp_()
+    rho = (root * root).mul_(root)
+    slope = _in_root(rows, root.sub_(1)).add_(w).mul_(rho)
+    slope = slope.addcmul_(digamma.sub_(log), rho.add_(1)).div_(c)
+    return a.log_().add_(log), slope
 
 
 def _fine(c: Tensor, relative: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,8 +63,8 @@ def _fine(c: Tensor, relative: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _in_root(rows: list[Tensor], r: Tensor) -> Tensor:
-    """The polynomial in r of which each row is a coefficient."""
+    """The polynomial in r of which each row is a coefficient, made in their place."""
     value = rows[-1]
     for row in rows[-2::-1]:
-        value = torch.addcmul(row, value, r)
+        value = row.addcmul_(value, r)
     return value

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .coefficients import DIGAMMA, KAPPA, TRIGAMMA
+from .kernels import empty
 
 Table = tuple[tuple[float, ...], ...]
 
@@ -26,12 +27,12 @@ def polynomials(table: Table, w: Tensor) -> tuple[Tensor, ...]:
     """Many polynomials of the same tensor: as one product of matrices, or by Horner's rule where that is compiled."""
     if torch.compiler.is_compiling():
         return tuple(_horner(row, w) for row in table)
-    powers = w.new_empty((len(table[0]), w.numel()))
+    powers, values = empty(w, len(table[0]), w.numel()), empty(w, len(table), w.numel())
     powers[0] = 1.0
     powers[1] = w.reshape(-1)
     for k in range(2, len(powers)):
         torch.mul(powers[k - 1], powers[1], out=powers[k])
-    return (w.new_tensor(table) @ powers).view(len(table), *w.shape).unbind(0)
+    return torch.mm(w.new_tensor(table), powers, out=values).view(len(table), *w.shape).unbind(0)
 
 
 def _horner(row: tuple[float, ...], w: Tensor) -> Tensor:

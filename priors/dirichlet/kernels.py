@@ -6,7 +6,9 @@ a tuple of tensors with R rows. It is written once, without regard to how it run
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,7 +17,7 @@ from torch import Tensor
 from ..compiling import compiled
 
 Kernel = Callable[..., tuple[Tensor, ...]]
-PIECE = 80_000  # bytes of one tensor: a dozen of them fit the second-level cache of a core
+PIECE = 200_000  # bytes of one tensor: some ten of them fit the caches of a core
 SMALLEST = 1e-6  # what smaller concentrations count as
 
 
@@ -38,14 +40,49 @@ def run(kernel: Kernel, *arguments: Any, compile: bool = False) -> tuple[Tensor,
     if count <= step:
         return kernel(*arguments)
     whole: tuple[Tensor, ...] = ()
-    for start in range(0, count, step):
-        part = slice(start, start + step)
-        found = kernel(*(a[part] if isinstance(a, Tensor) and len(a) == count else a for a in arguments))
-        if not whole:
-            whole = tuple(f.new_empty((count, *f.shape[1:])) for f in found)
-        for target, piece in zip(whole, found, strict=True):
-            target[part] = piece
+    with _Workspace.kept() as workspace:
+        for start in range(0, count, step):
+            workspace.taken = 0
+            part = slice(start, start + step)
+            found = kernel(*(a[part] if isinstance(a, Tensor) and len(a) == count else a for a in arguments))
+            if not whole:
+                whole = tuple(f.new_empty((count, *f.shape[1:])) for f in found)
+            for target, piece in zip(whole, found, strict=True):
+                target[part] = piece
     return whole
+
+
+class _Workspace:
+    """The large temporaries of one run, which every piece uses anew: to allocate them costs more than to fill them."""
+
+    current = threading.local()
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.buffers: list[Tensor] = []
+
+    @classmethod
+    @contextmanager
+    def kept(cls) -> Iterator[_Workspace]:
+        cls.current.workspace = cls()
+        try:
+            yield cls.current.workspace
+        finally:
+            cls.current.workspace = None
+
+    def take(self, like: Tensor, shape: tuple[int, int]) -> Tensor:
+        index, self.taken = self.taken, self.taken + 1
+        if index == len(self.buffers):
+            self.buffers.append(like.new_empty(shape))
+        elif self.buffers[index].shape != shape:
+            self.buffers[index] = like.new_empty(shape)
+        return self.buffers[index]
+
+
+def empty(like: Tensor, *shape: int) -> Tensor:
+    """A tensor to be filled, which within a kernel is overwritten when the next piece is run."""
+    workspace: _Workspace | None = getattr(_Workspace.current, "workspace", None)
+    return like.new_empty(shape) if workspace is None else workspace.take(like, (shape[0], shape[1]))
 
 
 def _parallel() -> int:

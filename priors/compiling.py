@@ -1,0 +1,74 @@
+"""Functions of tensors, compiled where a compiler is found."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_told = threading.Event()
+
+
+def _tell(error: Exception) -> None:
+    """Say once a process that functions run uncompiled."""
+    if not _told.is_set():
+        _told.set()
+        reason = "".join(str(error).strip().splitlines()[:1])
+        warnings.warn(
+            f"running uncompiled, since compiling failed: {type(error).__name__} {reason}".rstrip(),
+            RuntimeWarning,
+            stacklevel=4,
+        )
+
+
+class Compiled:
+    """A function of tensors that is compiled at its first call; where that fails it runs as it is.
+
+    The first axis of its tensors may change its length from call to call without compiling anew.
+
+    Args:
+        function: Pure: tensors, numbers or None to a tuple of tensors. It returns no booleans, which slow the whole
+            kernel down.
+    """
+
+    def __init__(self, function: Callable[..., Any]):
+        self.function = function
+        self._compiled: Callable[..., Any] | None = None
+        self._failed = False
+        self._first = threading.Lock()
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._failed:
+            return self.function(*arguments)
+        if self._compiled is not None:
+            return self._run(self._compiled, arguments)
+        with self._first:
+            try:
+                found = self._run(compiling := torch.compile(self.function), arguments)
+            except Exception as error:
+                found = self.function(*arguments)  # raises where the arguments are at fault
+                self._failed = True
+                _tell(error)
+            else:
+                self._compiled = compiling
+            return found
+
+    @staticmethod
+    def _run(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        import torch._dynamo  # takes seconds: only where something is compiled
+
+        for argument in arguments:
+            if isinstance(argument, Tensor) and argument.dim() and argument.shape[0] > 1:
+                torch._dynamo.maybe_mark_dynamic(argument, 0)
+        return function(*arguments)
+
+
+@functools.cache
+def compiled(function: Callable[..., Any]) -> Compiled:
+    """The compiled form of a function, the same one whoever asks."""
+    return Compiled(function)

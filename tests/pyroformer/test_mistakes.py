@@ -308,11 +308,6 @@ WRONG_SPECS = {
         "prior: got dirichlet_rows; accepted: a prior over the weights as well, such as "
         "{'*.rows': dirichlet_rows, '*': learned}",
     ),
-    "rows under a name of former days": (
-        'prior: {"*.rows": flat_rows, "*": normal}',
-        'prior."*.rows": got flat_rows; accepted: a prior among PRIORS; flat_rows is now written '
-        "{dirichlet_rows: {center: flat, concentration: 1, floor: 0}}",
-    ),
     "rows of a posterior that their prior is none of": (
         '{prior: {"*.rows": gamma_rows, "*": learned}, guide: {"*.rows": dirichlet_rows}}',
         "guide: got dirichlet_rows; accepted: log_normal_rows or weibull_rows for blocks.0.attention.rows: "

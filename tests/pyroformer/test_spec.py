@@ -25,7 +25,8 @@ EVERY = [(kind, name, cls) for kind in KINDS.values() for name, cls in kind.clas
 @pytest.mark.parametrize(("kind", "name", "cls"), EVERY, ids=[f"{k.name}-{n}" for k, n, _ in EVERY])
 def test_names_are_the_snake_case_of_classes_that_their_room_exports(kind, name, cls):
     assert re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name)
-    assert name.replace("_", "") == cls.__name__.lower()
+    suffix = getattr(cls, "choice_suffix", "").lower()
+    assert name.replace("_", "") + suffix == cls.__name__.lower()
     assert cls.__name__ in kind.room.__all__
     assert not inspect.isabstract(cls)
 
@@ -76,6 +77,8 @@ def test_a_resolved_spec_says_every_setting_and_resolves_to_itself(kind, name, c
     place = spec.to_dict()
     if kind.name == "hyperprior":
         place = place["prior"]["hierarchical"]["hyperprior"]
+    elif kind.name == "center":
+        place = place["prior"]["*.rows"]["dirichlet_rows"]["center"]
     elif kind.name == "bound":
         place = place["driver"]["svi"]["bound"]
     else:

@@ -28,7 +28,7 @@ class GumbelSoftmaxRows(AmortisedRows):
         SettingError: A setting is out of range.
 
     Reference:
-        Maddison et al., 2017, "The Concrete distribution", Sec. 3.1; as attention it is ours.
+        Maddison et al., 2017, "The Concrete distribution"; as attention it is ours.
     """
 
     def __init__(self, *, sharpness: float = 10.0, shared: Literal["global", "layer", "head"] = "head"):

@@ -28,7 +28,7 @@ class LogNormalRows(AmortisedRows):
         SettingError: A setting is out of range.
 
     Reference:
-        Fan et al., 2020, "Bayesian attention modules", Sec. 3.2 (the start is ours: their code has s_q = 1 or 1e-4).
+        Fan et al., 2020, "Bayesian attention modules" (the start is ours: their code has s_q = 1 or 1e-4).
     """
 
     space: ClassVar[Literal["simplex", "positive"]] = "positive"

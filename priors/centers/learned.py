@@ -30,7 +30,7 @@ class LearnedCenter(RowCenter):
         SettingError: A setting is out of range.
 
     Reference:
-        Fan et al., 2020, "Bayesian attention modules", Sec. 3.3 (the start is ours).
+        Fan et al., 2020, "Bayesian attention modules" (the start is ours).
     """
 
     start: float = 0.1

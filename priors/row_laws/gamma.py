@@ -90,7 +90,7 @@ class GammaRows(RowLaw):
         SettingError: A setting is out of range.
 
     Reference:
-        Fan et al., 2020, "Bayesian attention modules", Sec. 3.3 (the numbers are ours).
+        Fan et al., 2020, "Bayesian attention modules" (the numbers are ours).
     """
 
     space: ClassVar[Literal["simplex", "positive"]] = "positive"

@@ -74,7 +74,7 @@ class GumbelSoftmaxRows(RowLaw):
         SettingError: A setting is out of range, or the center is ``learned``.
 
     Reference:
-        Maddison et al., 2017, "The Concrete distribution", Sec. 3.1; Jang et al., 2017, "Categorical
+        Maddison et al., 2017, "The Concrete distribution"; Jang et al., 2017, "Categorical
         reparameterization with Gumbel-softmax".
     """
 

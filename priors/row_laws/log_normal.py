@@ -67,7 +67,7 @@ class MaskedLogNormal(MaskedRows):
 
 @register_kl(MaskedLogNormal, MaskedLogNormal)
 def _kl_log_normal(q: MaskedLogNormal, p: MaskedLogNormal) -> Tensor:
-    """That of the normal variables: Fan et al., 2020, Sec. 3.2."""
+    """That of the normal variables, their logarithms."""
     ratio = q.scale / p.scale
     squares = ratio.square() + ((q.loc - p.loc) / p.scale).square()
     return q.over(squares / 2 - ratio.log() - 0.5)
@@ -97,7 +97,7 @@ class LogNormalRows(RowLaw):
         SettingError: A setting is out of range.
 
     Reference:
-        Fan et al., 2020, "Bayesian attention modules", Sec. 3.3.
+        Fan et al., 2020, "Bayesian attention modules".
     """
 
     space: ClassVar[Literal["simplex", "positive"]] = "positive"

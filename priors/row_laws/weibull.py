@@ -69,7 +69,7 @@ class MaskedWeibull(MaskedRows):
 
 @register_kl(MaskedWeibull, MaskedGamma)
 def _kl_gamma(q: MaskedWeibull, p: MaskedGamma) -> Tensor:
-    """Fan et al., 2020, Eq. 7, in the mean of the Weibull variable."""
+    """In the mean of the Weibull variable; Fan et al., 2020."""
     k, a, b = q.concentration, p.concentration, p.rate
     against = EULER * a / k - a * q.log_scale + b * q.log_mean.exp() - a * b.log() + torch.lgamma(a)
     return q.over(against + k.log() - EULER - 1)

@@ -48,7 +48,7 @@ def alr_normal(row, loc, scale):
 
 
 def concrete(row, loc, temperature):
-    """Maddison et al., 2017, Eq. 10."""
+    """Maddison et al., 2017, the density of the Concrete distribution."""
     alpha, n = (temperature * loc).exp(), len(row)
     ratio = (alpha * row ** (-temperature - 1)).log().sum() - n * (alpha * row**-temperature).sum().log()
     return math.lgamma(n) + (n - 1) * math.log(temperature) + ratio.item()

@@ -29,7 +29,7 @@ class WeibullRows(AmortisedRows):
         SettingError: A setting is out of range.
 
     Reference:
-        Fan et al., 2020, "Bayesian attention modules", and its code, where k is 10 or 1000 and stays fixed.
+        Fan et al., 2020, "Bayesian attention modules", and its code, where k is 10 or 1000.
     """
 
     space: ClassVar[Literal["simplex", "positive"]] = "positive"

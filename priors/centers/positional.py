@@ -28,7 +28,7 @@ class PositionalCenter(RowCenter):
         SettingError: ``reach`` is out of range.
 
     Reference:
-        Shaw et al., 2018, "Self-attention with relative position representations", Eq. 6, for the clipping; a center
+        Shaw et al., 2018, "Self-attention with relative position representations", for the clipping; a center
         made of it is ours.
     """
 

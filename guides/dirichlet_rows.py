@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, Literal
+from typing import Literal
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..priors import MaskedDirichlet, SettingError
+from ..priors import MaskedDirichlet
 from ..priors.rows import masked_softmax
-from ..priors.settings import check_option, check_positive
-from .family import Distribution, Family, LatentSite, Message
+from ..priors.settings import check_positive
+from .amortised_rows import AmortisedRows
+from .family import Distribution
 
 
-class DirichletRows(Family):
+class DirichletRows(AmortisedRows):
     r"""Dirichlet rows around softmax attention.
 
     .. math:: q(A_i \mid x) = \mathrm{Dir}\big(\alpha\, \mathrm{softmax}(Z_i) + \epsilon\big), \qquad Z = QK^\top /
@@ -26,8 +25,7 @@ class DirichletRows(Family):
     Args:
         sharpness: :math:`\alpha` at the start, above 0, default 30.
         floor: :math:`\epsilon > 0`, default 0.01.
-        shared: What shares one :math:`\alpha`: ``head`` (default: each head of each layer has its own), ``layer`` or
-            ``global``.
+        shared: See `AmortisedRows`.
 
     Raises:
         SettingError: A setting is out of range.
@@ -36,8 +34,6 @@ class DirichletRows(Family):
         A reconstruction of Cinquin et al., 2021 (arXiv 2110.04020).
     """
 
-    local = True
-
     def __init__(
         self,
         *,
@@ -45,35 +41,9 @@ class DirichletRows(Family):
         floor: float = 0.01,
         shared: Literal["global", "layer", "head"] = "head",
     ):
-        super().__init__()
-        self.sharpness, self.floor, self.shared = sharpness, floor, shared
-        check_positive(self, "sharpness", "floor")
-        check_option(self, "shared", ("global", "layer", "head"))
+        super().__init__(sharpness=sharpness, shared=shared)
+        self.floor = floor
+        check_positive(self, "floor")
 
-    def check(self, name: str, site: Message, shape: torch.Size) -> None:
-        if "scores" not in site["infer"]:
-            raise SettingError("", name, "attention rows, which offer their scores: no other site has a softmax")
-
-    def setup(self, sites: dict[str, LatentSite]) -> None:
-        start = math.log(self.sharpness)
-        like = next(iter(sites.values())).value
-        groups = {name: "0" if self.shared == "global" else str(index) for index, name in enumerate(sites)}
-        self.groups = groups
-        self.log_sharpness = nn.ParameterDict()
-        for name, site in sites.items():
-            heads = site.value.shape[-3] if self.shared == "head" else 1
-            self.log_sharpness[groups[name]] = nn.Parameter(like.new_full((heads, 1, 1), start))
-
-    def posterior(self, name: str, prior: Distribution, msg: Message) -> tuple[Distribution | Tensor, Tensor | None]:
-        scores, mask = msg["infer"]["scores"], msg["infer"]["mask"]
-        alpha = self.log_sharpness[self.groups[name]].exp()
-        concentration = alpha * masked_softmax(scores, mask) + self.floor
-        return MaskedDirichlet(concentration, mask, validate_args=False).to_event(2), None
-
-    def summary(self) -> dict[str, Any]:
-        return {
-            "sharpness": {
-                name: [round(float(a), 4) for a in self.log_sharpness[group].detach().exp().flatten()]
-                for name, group in self.groups.items()
-            }
-        }
+    def around(self, scores: Tensor, mask: Tensor | None, sharpness: Tensor) -> Distribution:
+        return MaskedDirichlet(sharpness * masked_softmax(scores, mask) + self.floor, mask, validate_args=False)

@@ -121,7 +121,7 @@ class IVON(Started, Minibatched):
 class ExpectedLoss(OnePassELBO):
     """The expected log-likelihood alone is descended: the steps themselves know the prior and the entropy."""
 
-    def loss_of(self, terms: Terms, beta: float = 1.0) -> Tensor:
+    def loss_of(self, terms: Terms, beta: float = 1.0, row_beta: float = 1.0) -> Tensor:
         return -terms.log_likelihood
 
 

@@ -33,6 +33,7 @@ class Terms:
         kl: The KL of the global sites, counted once.
         local_kl: The KL of sites in the data plate (attention rows), times N/B and the rows' own weight.
         entropy: :math:`H[q]` of all latent sites with the same factors; None where it was not asked for.
+        local_entropy: The part of it that sites in the data plate have.
         bound: What is maximised, where it is neither the ELBO nor a tempered one; None elsewhere.
     """
 
@@ -41,6 +42,7 @@ class Terms:
     local_kl: Tensor
     entropy: Tensor | None = None
     bound: Tensor | None = None
+    local_entropy: Tensor | None = None
 
     @property
     def elbo(self) -> Tensor:
@@ -68,8 +70,7 @@ class OnePassELBO(ELBO):
     .. math:: \mathcal L = \tfrac NB\, E_q[\log p(y \mid w, A)] + \beta\big(E_q[\log p(w, A)] + T\, H[q]\big)
 
     with closed forms of KL and entropy where torch or the family knows them and one draw elsewhere. At :math:`T = 1`
-    and
-    :math:`\beta = 1` it is the bound itself. It can be used with stock `pyro.infer.SVI` too.
+    and :math:`\beta = 1` it is the bound itself. It can be used with stock `pyro.infer.SVI` too.
 
     Args:
         temperature: :math:`T > 0`: the target is :math:`p(w, A \mid y)^{1/T}`, default 1. It lives here because Pyro
@@ -136,7 +137,9 @@ class OnePassELBO(ELBO):
             kl = kl - part.log_prior - part.entropy
             entropy = entropy + part.entropy
             done |= part.sites
-        sampled: dict[str, Tensor | float] = {"likelihood": 0.0, "kl": 0.0, "local_kl": 0.0, "entropy": 0.0}
+        sampled: dict[str, Tensor | float] = dict.fromkeys(
+            ("likelihood", "kl", "local_kl", "entropy", "local_entropy"), 0.0
+        )
         for name, site in sites.items():
             if site["is_observed"]:
                 sampled["likelihood"] += _total(site, site["fn"].log_prob(site["value"]))
@@ -145,13 +148,14 @@ class OnePassELBO(ELBO):
                 local = any(frame.name != "particles" for frame in vectorized(site))
                 sampled["local_kl" if local else "kl"] += _total(site, site_kl)
                 if with_entropy:
-                    sampled["entropy"] += _total(site, site_entropy)
+                    sampled["local_entropy" if local else "entropy"] += _total(site, site_entropy)
         mean = {key: torch.as_tensor(value / particles) for key, value in sampled.items()}
         return Terms(
             mean["likelihood"],
             mean["kl"] + kl,
             mean["local_kl"],
-            mean["entropy"] + entropy if with_entropy else None,
+            mean["entropy"] + mean["local_entropy"] + entropy if with_entropy else None,
+            local_entropy=mean["local_entropy"] if with_entropy else None,
         )
 
     @staticmethod
@@ -169,11 +173,19 @@ class OnePassELBO(ELBO):
             log_q = q.log_prob(value)
             return log_q - prior.log_prob(value), -log_q
 
-    def loss_of(self, terms: Terms, beta: float = 1.0) -> Tensor:
-        """The quantity to minimise, :math:`-\\mathcal L`, from its parts."""
-        regularizer = terms.kl + terms.local_kl
+    def loss_of(self, terms: Terms, beta: float = 1.0, row_beta: float = 1.0) -> Tensor:
+        """The quantity to minimise, :math:`-\\mathcal L`, from its parts.
+
+        Args:
+            terms: The parts.
+            beta: :math:`\\beta`.
+            row_beta: A factor on :math:`\\beta` for sites in the data plate alone, default 1.
+        """
+        regularizer = terms.kl + row_beta * terms.local_kl
         if terms.entropy is not None:
-            regularizer = regularizer + (1 - self.temperature) * terms.entropy
+            assert terms.local_entropy is not None
+            entropy = terms.entropy - (1 - row_beta) * terms.local_entropy
+            regularizer = regularizer + (1 - self.temperature) * entropy
         return beta * regularizer - terms.log_likelihood
 
     def differentiable_loss(self, model: Any, guide: Guide, *args: Any, **kwargs: Any) -> Tensor:

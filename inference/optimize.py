@@ -79,10 +79,11 @@ class Fit:
         data: The data, on the model's device.
         objective: The bound and its temperature.
         beta: The weight of the KL when a share of the steps is done.
-        full_from: The share of the steps from which ``beta`` is what it stays; only then can a state be the best, but
-            for the last state, which always can.
+        full_from: The share of the steps from which ``beta`` and ``row_beta`` are what they stay; only then can a state
+            be the best, but for the last state, which always can.
         driver: Whose work it is, which a checkpoint belongs to; default ``settings``.
         optimizer: What makes the optimizer of the parameters, default ``settings``.
+        row_beta: A factor on ``beta`` for the KL of the rows, default 1 throughout.
     """
 
     def __init__(
@@ -95,10 +96,11 @@ class Fit:
         full_from: float = 0.0,
         driver: Driver | None = None,
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
+        row_beta: Callable[[float], float] = lambda progress: 1.0,
     ):
         self.driver: Driver = settings if driver is None else driver
         self.settings, self.model, self.guide, self.data = settings, guide.model, guide, data
-        self.objective, self.beta, self.full_from = objective, beta, full_from
+        self.objective, self.beta, self.row_beta, self.full_from = objective, beta, row_beta, full_from
         self.posterior = GuidePosterior(self.model, guide, data.example())
         self.parameters: dict[str, nn.Parameter] = {
             **{f"guide.{name}": p for name, p in guide.named_parameters()},
@@ -142,13 +144,16 @@ class Fit:
                     progress = done / steps
                     for group in self.optimizer.param_groups:
                         group["lr"] = settings.learning_rate * settings.rate((done + 1) / (steps + 1))
-                    parts = self.step(index, x, y, self.beta(progress), f"epoch {epoch}, step {done + 1}")
+                    weights = self.beta(progress), self.row_beta(progress)
+                    parts = self.step(index, x, y, weights, f"epoch {epoch}, step {done + 1}")
                     for name, value in parts.items():
                         sums[name] = sums.get(name, 0.0) + value * len(y) / len(self.data)
                     done += 1
                     monitor.step(text)
                 self.epoch_ended(epoch)
                 entry: dict[str, Any] = {"epoch": epoch, **sums, "beta": self.beta(progress)}
+                if self.model.rows:
+                    entry["row_beta"] = self.row_beta(progress)
                 if epoch % settings.validate_every == 0 or epoch == settings.epochs:
                     # where the steps are few there is none with the full weight: the last state is nearest to it
                     eligible = progress >= self.full_from or epoch == settings.epochs
@@ -161,11 +166,11 @@ class Fit:
             monitor.step(text, advance=0)
         return self.finish(time.perf_counter() - started)
 
-    def step(self, index: Tensor, x: Inputs, y: Tensor, beta: float, when: str) -> dict[str, float]:
-        """One step on one minibatch; returns the parts of the bound."""
+    def step(self, index: Tensor, x: Inputs, y: Tensor, weights: tuple[float, float], when: str) -> dict[str, float]:
+        """One step on one minibatch, with these weights of the KL and of its rows; returns the parts of the bound."""
         self.optimizer.zero_grad(set_to_none=True)
         terms = self.objective.terms(self.guide, x, y, len(self.data))
-        loss = self.objective.loss_of(terms, beta) / len(self.data)
+        loss = self.objective.loss_of(terms, *weights) / len(self.data)
         if not math.isfinite(loss.item()):
             raise InferenceError(f"{when}: the loss is {loss.item()}; {self.where(terms, index)}", self.last_good())
         if self.good_is_due:

@@ -91,6 +91,6 @@ class ParticleBound(OnePassELBO):
         sums = torch.logsumexp(order * (likelihood + weight), 0) - math.log(self.num_particles)
         return Terms(likelihood.mean(), -weight.mean(), weight.new_zeros(()), bound=sums / order)
 
-    def loss_of(self, terms: Terms, beta: float = 1.0) -> Tensor:
+    def loss_of(self, terms: Terms, beta: float = 1.0, row_beta: float = 1.0) -> Tensor:
         assert terms.bound is not None
         return -terms.bound

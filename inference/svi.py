@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from ..guides import Family, Guide
 from ..guides.estimators import Estimator
+from ..guides.guide import run_once
 from ..models import BayesianModel
 from ..priors.settings import SettingError, check, check_count, check_option, check_positive, choice_name, describe
 from .bounds import ELBO, Bound
@@ -36,6 +39,8 @@ class SVI(Started, Optimizing):
             Rows have a weight of their own besides, in their prior.
         kl_warmup: Share of the steps over which :math:`\beta_t` grows from 0 to 1, at least 0 and below 1, default 0.
             The best state is looked for after it, the last one included in any case.
+        row_kl_warmup: The same for the KL of random attention rows alone, on top of ``kl_warmup`` and of the weight in
+            their prior, default 0. The best state is looked for after both.
         estimator: What the sequences of a batch share in training. ``shared`` (default): one draw of the weights;
             ``flipout``: its noise, turned by random signs for every sequence; ``local_reparameterization``: nothing in
             layers that see one token a sequence, where pre-activations are drawn in the place of weights, and flipout
@@ -64,6 +69,7 @@ class SVI(Started, Optimizing):
     temperature: float = 1.0
     kl_weight: float = 1.0
     kl_warmup: float = 0.0
+    row_kl_warmup: float = 0.0
     estimator: Estimator = "shared"
     start: Driver | None = None
     bound: Bound = field(default_factory=ELBO)
@@ -74,7 +80,8 @@ class SVI(Started, Optimizing):
         check_positive(self, "temperature")
         check_option(self, "estimator", Estimator)
         check(self, "kl_weight", 0 <= self.kl_weight < float("inf"), "a finite number of at least 0")
-        check(self, "kl_warmup", 0 <= self.kl_warmup < 1, "a share of the steps, at least 0 and below 1")
+        for key in ("kl_warmup", "row_kl_warmup"):
+            check(self, key, 0 <= getattr(self, key) < 1, "a share of the steps, at least 0 and below 1")
         check(self, "bound", isinstance(self.bound, Bound), "a bound: elbo, importance_weighted or renyi")
         if self.bound.weighs_draws:
             check(self, "particles", self.particles >= 2, "at least 2 for this bound: with one draw it is elbo")
@@ -91,6 +98,8 @@ class SVI(Started, Optimizing):
     def refusal(self, model: BayesianModel) -> str | None:
         if not model.sites and not model.rows and not model.likelihood.initial_values():
             return "a model with at least one random site; all parameters are fixed or learned (ml trains them)"
+        if self.row_kl_warmup and not model.rows:
+            return "the row_kl_warmup 0: the model draws no attention rows"
         if self.bound.weighs_draws and model.rows:
             return f"the bound elbo: the others weigh whole draws, and {model.rows[0]} is drawn for every example"
         return None if self.start is None else self.start.refusal(model)
@@ -113,6 +122,10 @@ class SVI(Started, Optimizing):
         """The weight of the KL when a share ``progress`` of the steps is done."""
         return self.kl_weight * (1.0 if progress >= self.kl_warmup else progress / self.kl_warmup)
 
+    def row_beta(self, progress: float) -> float:
+        """The factor on the weight of the rows' KL when a share ``progress`` of the steps is done."""
+        return 1.0 if progress >= self.row_kl_warmup else progress / self.row_kl_warmup
+
     def _run(self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor) -> Posterior:
         assert guide is not None
         info: dict[str, Any] = {}
@@ -122,8 +135,12 @@ class SVI(Started, Optimizing):
             model, info["start"] = self.begun(model, data, seed, monitor)
         built = guide if isinstance(guide, Guide) else Guide(model, guide, data.example())
         used = objective.used(built, *data.example())
-        posterior = Fit(self, built, data, objective, self.beta, self.kl_warmup).run(seed, monitor)
+        full_from = max(self.kl_warmup, self.row_kl_warmup)
+        fit = Fit(self, built, data, objective, self.beta, full_from, row_beta=self.row_beta)
+        posterior = fit.run(seed, monitor)
         posterior.info.update(info, temperature=self.temperature, kl_weight=self.kl_weight)
+        if model.rows:
+            posterior.info["row_kl_weight"] = row_weight(model, *data.example())
         if self.bound.weighs_draws:
             posterior.info["bound"] = describe(self.bound)
         if used:
@@ -133,6 +150,17 @@ class SVI(Started, Optimizing):
                 "shared": [name for name in built.sites if name not in used and name not in model.rows],
             }
         return posterior
+
+
+def row_weight(model: BayesianModel, *example: Any) -> float | dict[str, float]:
+    """The effective weight of the rows' KL in the mean over examples, with its normalisation; by site where they
+    differ."""
+    with torch.random.fork_rng(devices=[]):
+        sites = run_once(model, example)
+    scales = {name: 0.0 if sites[name]["mask"] is False else sites[name]["scale"] for name in model.rows}
+    weights = {name: float(torch.as_tensor(scale, dtype=torch.float64).mean()) for name, scale in scales.items()}
+    found = set(weights.values())
+    return found.pop() if len(found) == 1 else weights
 
 
 def families_of(guide: Families | None) -> list[Family]:

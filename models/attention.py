@@ -19,7 +19,7 @@ class Attention(nn.Module):
     .. math:: O_h = A_h V_h, \qquad A_h = \mathrm{softmax}(Q_h K_h^\top / \sqrt{d})
 
     or, with a row prior, :math:`A_h` is drawn at a sample site, to which the layer offers its activations
-    (``infer=dict(scores=..., mask=..., keys=...)``). It builds no posterior: that is a guide's work.
+    (``infer=dict(scores=..., mask=..., keys=..., law=...)``). It builds no posterior: that is a guide's work.
 
     Head ``h`` owns the output units ``h*d`` to ``(h+1)*d`` of query, key and value, and the same input units of output.
 
@@ -29,6 +29,7 @@ class Attention(nn.Module):
 
     Attributes:
         row_prior: A `RowPriorModule`, or None (default) for softmax attention.
+        row_law: The `RowPrior` that it is a module of, or None.
         row_site: The name of the sample site.
 
     Reference:
@@ -46,14 +47,20 @@ class Attention(nn.Module):
         self.value = Linear(width, width)
         self.output = Linear(width, width)
         self.row_site = "rows"
-        self.kl_weight = 1.0
         self.row_prior: RowPriorModule | None = None
+        self.row_law: RowPrior | None = None
+        self.row_layers = 1
 
-    def set_row_prior(self, prior: RowPrior | None, site: str = "rows") -> None:
-        """Draw the rows at the sample site ``site`` with this prior, or compute them again when it is None."""
-        self.row_prior = None if prior is None else prior.build(self.query.outputs // self.heads)
-        self.kl_weight = 1.0 if prior is None else prior.kl_weight
-        self.row_site = site
+    def set_row_prior(self, prior: RowPrior | None, site: str = "rows", layers: int = 1) -> None:
+        """Draw the rows at the sample site ``site`` with this prior, or compute them again when it is None.
+
+        Args:
+            prior: The prior.
+            site: The name of the sample site.
+            layers: How many layers of the net have this prior, which its KL may be normalised by.
+        """
+        self.row_prior = None if prior is None else prior.build(self.query.outputs // self.heads, self.heads)
+        self.row_law, self.row_site, self.row_layers = prior, site, layers
 
     def split(self, x: Tensor) -> Tensor:
         """``[..., T, D]`` as heads ``[..., H, T, d]``."""
@@ -78,11 +85,13 @@ class Attention(nn.Module):
 
     def rows(self, scores: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
         """The attention rows ``[..., B, H, T, M]`` for these scores."""
-        if self.row_prior is None:
+        if self.row_prior is None or self.row_law is None:
             return masked_softmax(scores, mask)
         prior = self.row_prior(scores, keys, mask).to_event(2)
+        weight = self.row_law.weight(scores, mask, self.row_layers)
         # poutine.scale refuses 0; a masked site has the same density
-        weight = poutine.scale(scale=self.kl_weight) if self.kl_weight else poutine.mask(mask=False)
-        with nullcontext() if self.kl_weight == 1 else weight:
-            infer = {"scores": scores, "mask": mask, "keys": keys}
-            return pyro.sample(self.row_site, prior, infer=infer)
+        weighing = poutine.scale(scale=weight) if self.row_law.kl_weight else poutine.mask(mask=False)
+        with nullcontext() if not isinstance(weight, Tensor) and weight == 1 else weighing:
+            infer = {"scores": scores, "mask": mask, "keys": keys, "law": self.row_law}
+            value = pyro.sample(self.row_site, prior, infer=infer)
+        return self.row_prior.rows(value, mask)

@@ -17,7 +17,7 @@ from ..priors import PointEstimate, SettingError
 from ..priors.globs import near_misses
 from .calling import call
 from .likelihoods import Categorical, Likelihood
-from .sites import AnyPrior, assign_priors, row_sites, weight_sites
+from .sites import AnyPrior, assign_priors, row_sites, set_row_priors, weight_sites
 from .weight_priors import WeightPriors
 
 Data = Tensor | tuple[Tensor, ...]
@@ -80,10 +80,7 @@ class BayesianModel(PyroModule):
         net = copy.deepcopy(net)
         layers, weights = row_sites(net), weight_sites(net)
         chosen, rows = assign_priors(prior, weights, layers)
-        for name, layer in layers.items():
-            layer.row_site = name
-            if name in rows:
-                layer.set_row_prior(rows[name], name)
+        set_row_priors(layers, rows)
         self.net = net
         self.likelihood = Categorical() if likelihood is None else copy.deepcopy(likelihood)
         self.row_priors = rows

@@ -12,6 +12,7 @@ from ..priors import (
     HierarchicalPrior,
     PointEstimate,
     Prior,
+    RowCenterModule,
     RowPrior,
     RowPriorModule,
     SettingError,
@@ -30,6 +31,9 @@ AnyPrior = Prior | HierarchicalPrior | RowPrior | PointEstimate | Callable[[str,
 OBJECTS = (Prior, HierarchicalPrior, RowPrior, PointEstimate)
 
 NORMS = (LayerNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+
+ROW_MODULES = (RowPriorModule, RowCenterModule)
+"""Modules whose parameters are hyperparameters of a row prior."""
 
 TABLES = (nn.Embedding, TokenEmbedding, FeatureEmbedding, Transformer, EncoderDecoder)
 """Modules whose own parameters (a transformer's: its positions) are tables: a token meets one row."""
@@ -87,7 +91,7 @@ def weight_sites(net: nn.Module) -> dict[str, Site]:
     for name, value in net.named_parameters():
         path, _, own = name.rpartition(".")
         owner = owners[path]
-        if isinstance(owner, RowPriorModule):
+        if isinstance(owner, ROW_MODULES):
             continue
         weight = value if value.dim() > 1 else getattr(owner, own.replace("bias", "weight"), None)
         if isinstance(weight, Tensor) and weight.dim() > 1 and not isinstance(owner, TABLES + NORMS):
@@ -109,6 +113,26 @@ def row_sites(net: nn.Module) -> dict[str, Attention]:
     return {
         f"{name}.rows" if name else "rows": layer for name, layer in net.named_modules() if isinstance(layer, Attention)
     }
+
+
+def set_row_priors(layers: Mapping[str, Attention], priors: Mapping[str, RowPrior]) -> None:
+    """Draw the rows of those layers that have a prior, each at the site of its name.
+
+    Layers to which one prior was given share what it wants shared, and know how many they are.
+
+    Args:
+        layers: Attention layers by the name of their row site.
+        priors: Priors by the name of a row site.
+    """
+    first: dict[int, RowPriorModule] = {}
+    for name, layer in layers.items():
+        layer.row_site = name
+        if name not in priors:
+            continue
+        prior = priors[name]
+        layer.set_row_prior(prior, name, sum(other is prior for other in priors.values()))
+        assert layer.row_prior is not None
+        layer.row_prior.share(first.setdefault(id(prior), layer.row_prior))
 
 
 def assign_priors(

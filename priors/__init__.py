@@ -4,6 +4,16 @@ from .ard import ARD
 from .base import PointEstimate, Prior, RowPrior, RowPriorModule, ScaledPrior, ScaleFamily, Site
 from .blocks import Blocks
 from .cauchy import Cauchy
+from .centers import (
+    ContextualCenter,
+    FlatCenter,
+    LearnedCenter,
+    MatchedUniformCenter,
+    PositionalCenter,
+    RowCenter,
+    RowCenterModule,
+    SoftmaxCenter,
+)
 from .correlated import CorrelatedPrior
 from .dirichlet import MaskedDirichlet
 from .empirical_bayes import EmpiricalBayes
@@ -27,7 +37,19 @@ from .per_head import HeadBlocks, PerHead
 from .point import Fixed, Learned
 from .pretrained import Pretrained
 from .random_scale import RandomScale
-from .rows import ContextualRows, FlatRows, MatchedUniformRows, SoftmaxRows
+from .row_laws import (
+    DirichletRows,
+    GammaRows,
+    GumbelSoftmaxRows,
+    LogisticNormalRows,
+    LogNormalRows,
+    MaskedGamma,
+    MaskedGumbelSoftmax,
+    MaskedLogisticNormal,
+    MaskedLogNormal,
+    MaskedWeibull,
+    RowLaw,
+)
 from .settings import SettingError, choice_name, describe, settings
 from .spike_and_slab import SpikeAndSlab
 from .student_t import StudentT
@@ -37,15 +59,18 @@ __all__ = [
     "ARD",
     "Blocks",
     "Cauchy",
-    "ContextualRows",
+    "ContextualCenter",
     "CorrelatedPrior",
+    "DirichletRows",
     "EmpiricalBayes",
     "EntrywiseMixture",
     "ExponentialPower",
     "Fixed",
-    "FlatRows",
+    "FlatCenter",
     "Gamma",
+    "GammaRows",
     "GeneralizedNormal",
+    "GumbelSoftmaxRows",
     "HalfCauchy",
     "HeadBlocks",
     "Hierarchical",
@@ -58,19 +83,31 @@ __all__ = [
     "KroneckerT",
     "Laplace",
     "Learned",
+    "LearnedCenter",
     "LogNormal",
+    "LogNormalRows",
+    "LogisticNormalRows",
     "MaskedDirichlet",
-    "MatchedUniformRows",
+    "MaskedGamma",
+    "MaskedGumbelSoftmax",
+    "MaskedLogNormal",
+    "MaskedLogisticNormal",
+    "MaskedWeibull",
+    "MatchedUniformCenter",
     "MatrixNormal",
     "Mixture",
     "MultivariateT",
     "Normal",
     "PerHead",
     "PointEstimate",
+    "PositionalCenter",
     "PrecisionGamma",
     "Pretrained",
     "Prior",
     "RandomScale",
+    "RowCenter",
+    "RowCenterModule",
+    "RowLaw",
     "RowPrior",
     "RowPriorModule",
     "ScaleFamily",
@@ -78,7 +115,7 @@ __all__ = [
     "ScaledPrior",
     "SettingError",
     "Site",
-    "SoftmaxRows",
+    "SoftmaxCenter",
     "SpikeAndSlab",
     "StudentT",
     "Uniform",

@@ -151,33 +151,71 @@ class RowPrior(ABC):
     Args:
         kl_weight: The weight :math:`\lambda \ge 0` of the rows' log-density and KL, default 1 (the evidence lower
             bound). It scales the sample site inside the model, so that every objective respects it; 0 masks the site.
+        kl_normalization: ``none`` (default): the KL of an example is a sum over layers, heads and rows. ``entries``:
+            it is divided by the number of layers with this prior times that of the valid entries of the layer's rows,
+            all heads together. Without masks that is the weight :math:`\lambda / (L H T^2)` for ``L`` layers, ``H``
+            heads and ``T`` tokens, and the result is no posterior.
 
     Raises:
-        SettingError: ``kl_weight`` is negative.
+        SettingError: ``kl_weight`` is negative, or ``kl_normalization`` is unknown.
+
+    Reference:
+        ``entries``: Fan et al., 2020, "Bayesian attention modules", and its code.
     """
 
+    space: ClassVar[Literal["simplex", "positive"]] = "simplex"
+    """What the sample site holds: rows, or positive entries that the module of the prior normalises to rows."""
+
     kl_weight: float = 1.0
+    kl_normalization: Literal["none", "entries"] = "none"
 
     def __post_init__(self) -> None:
         check(self, "kl_weight", 0 <= self.kl_weight < math.inf, "a number of at least 0")
+        check_option(self, "kl_normalization", ("none", "entries"))
 
     @abstractmethod
-    def build(self, head_dim: int) -> RowPriorModule:
-        """The prior as a module of one attention layer with heads of width ``head_dim``."""
+    def build(self, head_dim: int, heads: int) -> RowPriorModule:
+        """The prior as a module of one attention layer with so many heads of width ``head_dim``."""
+
+    def weight(self, scores: Tensor, mask: Tensor | None, layers: int) -> Tensor | float:
+        """The effective weight of the KL of one layer's rows.
+
+        Args:
+            scores: ``[..., B, H, T, S]``.
+            mask: Valid entries of the rows, broadcastable to the scores, or None when all are.
+            layers: How many layers have this prior.
+
+        Returns:
+            A number, or one for each example, ``[..., B]``.
+        """
+        if self.kl_normalization == "none":
+            return self.kl_weight
+        if mask is None:
+            return self.kl_weight / (layers * math.prod(scores.shape[-3:]))
+        entries = mask.expand(scores.shape).sum((-1, -2, -3)).clamp(min=1)
+        return self.kl_weight / (layers * entries.to(scores.dtype))
 
 
 class RowPriorModule(nn.Module):
-    """Turns the activations of one attention layer into the prior of its rows."""
+    """Turns the activations of one attention layer into the prior of its rows, and values of the site into rows."""
+
+    def rows(self, value: Tensor, mask: Tensor | None) -> Tensor:
+        """The attention rows that a value of the sample site stands for; here itself."""
+        return value
+
+    def share(self, first: RowPriorModule) -> None:
+        """Take over those parameters of another layer's module that all layers of one prior share; here none."""
+        return None
 
     def forward(self, scores: Tensor, keys: Tensor, mask: Tensor | None) -> Distribution:
         """The prior over rows.
 
         Args:
-            scores: ``[..., B, H, T, T]``, the scaled products of queries and keys.
-            keys: ``[..., B, H, T, d]``.
+            scores: ``[..., B, H, T, S]``, the scaled products of ``T`` queries and ``S`` keys.
+            keys: ``[..., B, H, S, d]``.
             mask: Valid entries of the rows, broadcastable to the scores, or None when all are.
 
         Returns:
-            A distribution with event shape ``[T]`` and batch shape ``[..., B, H, T]``.
+            A distribution with event shape ``[S]`` and batch shape ``[..., B, H, T]``.
         """
         raise NotImplementedError

@@ -76,8 +76,12 @@ def check_option(owner: object, key: str, options: Any) -> None:
 
 
 def choice_name(cls: type) -> str:
-    """The snake_case name under which a class is chosen: ``DeepEnsemble`` is ``deep_ensemble``, ``SVI`` is ``svi``."""
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__)
+    """The snake_case name under which a class is chosen: ``DeepEnsemble`` is ``deep_ensemble``, ``SVI`` is ``svi``.
+
+    A base class may declare a ``choice_suffix`` that is left out: with ``Center``, ``FlatCenter`` is ``flat``.
+    """
+    name = cls.__name__.removesuffix(getattr(cls, "choice_suffix", ""))
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
     return words.lower()
 
 

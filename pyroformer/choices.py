@@ -20,7 +20,17 @@ from . import guides, inference, models, priors, tasks
 from .guides import Family
 from .inference import Bound, Calibration, Driver
 from .models import Backbone, Likelihood
-from .priors import HierarchicalPrior, Hyperprior, PointEstimate, Prior, RowPrior, SettingError, choice_name, describe
+from .priors import (
+    HierarchicalPrior,
+    Hyperprior,
+    PointEstimate,
+    Prior,
+    RowCenter,
+    RowPrior,
+    SettingError,
+    choice_name,
+    describe,
+)
 from .priors.globs import near_misses
 from .priors.settings import parameters
 from .tasks import Task
@@ -98,6 +108,7 @@ TASKS = Kind("task", (Task,), tasks)
 MODELS = Kind("model", (Backbone,), models)
 PRIORS = Kind("prior", (Prior, HierarchicalPrior, PointEstimate, RowPrior), priors, mapped=True)
 HYPERPRIORS = Kind("hyperprior", (Hyperprior,), priors)
+CENTERS = Kind("center", (RowCenter,), priors)
 GUIDES = Kind("guide", (Family,), guides, mapped=True)
 DRIVERS = Kind("driver", (Driver,), inference)
 LIKELIHOODS = Kind("likelihood", (Likelihood,), models)
@@ -107,8 +118,16 @@ DEFAULTS = {"model": "transformer", "prior": "normal", "driver": "svi"}
 """What a spec means where it does not name a choice."""
 
 KINDS = {
-    kind.name: kind for kind in (TASKS, MODELS, PRIORS, HYPERPRIORS, GUIDES, DRIVERS, BOUNDS, LIKELIHOODS, CALIBRATIONS)
+    kind.name: kind
+    for kind in (TASKS, MODELS, PRIORS, HYPERPRIORS, CENTERS, GUIDES, DRIVERS, BOUNDS, LIKELIHOODS, CALIBRATIONS)
 }
+RENAMED = {
+    "flat_rows": "{dirichlet_rows: {center: flat, concentration: 1, floor: 0}}",
+    "matched_uniform_rows": "dirichlet_rows",
+    "contextual_rows": "{dirichlet_rows: {center: contextual}}",
+    "softmax_rows": "{dirichlet_rows: {center: softmax}}",
+}
+"""How what had a name of its own is written now."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +202,8 @@ def _one(kind: Kind, value: Any, path: str) -> Any:
         raise SpecError(path, ", ".join(map(str, value)) or value, f"one name and its settings: {accepted}")
     name, given = next(iter(value.items()))
     if name not in classes:
-        raise SpecError(path, name, accepted + near_misses(str(name), classes))
+        now = f"; {name} is now written {RENAMED[name]}" if kind is PRIORS and name in RENAMED else ""
+        raise SpecError(path, name, accepted + (now or near_misses(str(name), classes)))
     return _choice(classes[name], {} if given is None else given, f"{path}.{name}")
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from . import yamlfile
 from .choices import DEFAULTS, KINDS, TASKS, Recipe, SpecError, build, plain
-from .guides import DirichletRows, Family, Guide, MeanField
+from .guides import Family, Guide, MeanField, default_rows
 from .inference import Calibration, Driver
 from .models import BayesianModel
 from .priors import SettingError, choice_name
@@ -125,7 +125,7 @@ class Spec(BaseModel):
         if guide is None and self.driver.needs_guide:
             families: dict[str, Family] = {}
             if model.rows:
-                families["*.rows"] = DirichletRows()
+                families |= default_rows(model.row_priors)
             if model.initial_values():
                 families["*"] = MeanField()
             guide = families

@@ -42,7 +42,7 @@ def test_the_first_example_of_the_readme_is_ten_lines():
 def test_the_spec_of_the_readme_is_accepted():
     text, _ = blocks("README.md", "yaml")
     content = yamlfile.assign(yamlfile.parse(text), "driver.svi.temperature=0.5")
-    content = yamlfile.assign(content, 'prior."*.rows".flat_rows.concentration=2')
+    content = yamlfile.assign(content, 'prior."*.rows".dirichlet_rows.concentration=2')
     spec = Spec(**content)
     assert spec.driver.temperature == 0.5
     assert spec.prior["*.rows"].concentration == 2

@@ -179,7 +179,8 @@ def _placed(kind: Kind, cls: type, choice: Any) -> dict[str, Any]:
     if issubclass(cls, RowPrior):
         return {**spec, "prior": {"*.rows": choice, "*": "normal"}}
     if issubclass(cls, Family) and cls.local:
-        return {**spec, "prior": {"*.rows": "flat_rows", "*": "normal"}, "guide": {"*.rows": choice, "*": "mean_field"}}
+        prior = "gamma_rows" if getattr(cls, "space", "") == "positive" else "dirichlet_rows"
+        return {**spec, "prior": {"*.rows": prior, "*": "normal"}, "guide": {"*.rows": choice, "*": "mean_field"}}
     if issubclass(cls, PointEstimate):
         return {**spec, "prior": {"head.*": choice, "*": "normal"}}
     if kind.name in KEYS:
@@ -189,5 +190,5 @@ def _placed(kind: Kind, cls: type, choice: Any) -> dict[str, Any]:
             for setting, hint in hints_of(owner).items():
                 inner = kind_of(hint)
                 if inner is not None and setting in defaults(owner) and issubclass(cls, inner.bases):
-                    return {**spec, key: {name: {setting: choice}}}
+                    return _placed(KINDS[key], owner, {name: {setting: choice}})
     return spec

@@ -16,7 +16,8 @@ from ..guides.guide import run_once
 from ..inference.driver import check_observations
 from ..inference.posterior import store_as_it_was
 from ..models import BayesianModel, SampleSite, sample_sites
-from ..priors import RowPriorModule, choice_name
+from ..models.sites import ROW_MODULES
+from ..priors import choice_name
 from ..spec import KEYS, Spec
 from .notes import notes
 from .wording import in_words, is_choice
@@ -207,7 +208,7 @@ def _points(model: BayesianModel) -> tuple[Point, ...]:
     found = []
     for name, value in model.net.named_parameters():
         if name not in model.sites:
-            role = "row prior" if isinstance(owners[name.rpartition(".")[0]], RowPriorModule) else "weight"
+            role = "row prior" if isinstance(owners[name.rpartition(".")[0]], ROW_MODULES) else "weight"
             found.append(Point(name, role, tuple(value.shape), value.requires_grad))
     found += [Point(name, "hyperparameter", tuple(v.shape), True) for name, v in model.weight_priors.learned.items()]
     for name, value in model.likelihood.named_parameters():

@@ -64,6 +64,8 @@ def _remarks(choice: Any, data: TaskData) -> Iterator[tuple[str, str]]:
             yield "bound", f"minibatches of {choice.batch_size} bias it; with all examples in one it is exact"
     if isinstance(choice, RowPrior) and choice.kl_weight != 1:
         yield "kl_weight", f"the rows' KL counts {_times(choice.kl_weight)}: no posterior"
+    if isinstance(choice, RowPrior) and choice.kl_normalization != "none":
+        yield "kl_normalization", "the rows' KL is a mean over entries and layers, no sum: no posterior"
     if isinstance(choice, Text) and choice.stride is not None and choice.stride < choice.length:
         yield "stride", f"tokens count up to {-(-choice.length // choice.stride)} times: a cold posterior"
 

@@ -10,10 +10,11 @@ from torch import nn
 
 from pyroformer.guides import Delta, DirichletRows, FullRank, Guide, MeanField
 from pyroformer.models import BayesianModel, Features, Output, Transformer
-from pyroformer.priors import FlatRows, Learned, Normal, SettingError
+from pyroformer.priors import DirichletRows as PriorRows
+from pyroformer.priors import Learned, Normal, SettingError
 
 X = torch.zeros(2, 1)
-ROWS = {"*.rows": FlatRows(), "*": Normal()}
+ROWS = {"*.rows": PriorRows(), "*": Normal()}
 
 
 def transformer(prior=None, depth=2):

@@ -8,10 +8,11 @@ from torch import nn
 
 from pyroformer.guides import Delta, DirichletRows, Family, Guide, MeanField, count_parameters
 from pyroformer.models import BayesianModel, Image, Output, Transformer
-from pyroformer.priors import FlatRows, Gamma, Hierarchical, Normal, Uniform
+from pyroformer.priors import DirichletRows as PriorRows
+from pyroformer.priors import Gamma, Hierarchical, Normal, Uniform
 
 X = torch.rand(2, 4, 4)
-PRIOR = {"*.rows": FlatRows(), "head.*": Uniform(), "norm.*": Hierarchical(hyperprior=Gamma()), "*": Normal()}
+PRIOR = {"*.rows": PriorRows(), "head.*": Uniform(), "norm.*": Hierarchical(hyperprior=Gamma()), "*": Normal()}
 
 
 class Joint(Family):

@@ -10,7 +10,8 @@ from torch.distributions import Dirichlet
 from pyroformer.guides import Delta, DirichletRows, Guide, MeanField
 from pyroformer.inference import OnePassELBO
 from pyroformer.models import BayesianModel, Features, Output, Tokens, Transformer
-from pyroformer.priors import FlatRows, Normal, SoftmaxRows
+from pyroformer.priors import DirichletRows as PriorRows
+from pyroformer.priors import FlatCenter, Normal, SoftmaxCenter
 
 X = torch.randn(6, 1, generator=torch.Generator().manual_seed(0)).double()
 SITE = "blocks.0.attention.rows"
@@ -19,7 +20,9 @@ SITE = "blocks.0.attention.rows"
 def built(family, inputs=None, prior=None, depth=1, per_token=False):
     torch.manual_seed(0)
     net = Transformer(inputs or Features(1, copies=4), Output(3, per_token), width=4, heads=2, depth=depth)
-    model = BayesianModel(net, {"*.rows": prior or FlatRows(), "*": Normal()}).double()
+    model = BayesianModel(
+        net, {"*.rows": prior or PriorRows(center=FlatCenter(), concentration=1.0, floor=0.0), "*": Normal()}
+    ).double()
     with torch.no_grad():  # scores large enough to matter
         model.net.blocks[0].attention.query.weight.mul_(6)
         model.net.blocks[0].attention.key.weight.mul_(6)
@@ -87,7 +90,8 @@ def test_heads_have_sharpness_of_their_own():
 
 
 def test_kl_is_zero_to_a_prior_of_the_same_form():
-    _, guide = guided(DirichletRows(sharpness=30.0, floor=0.01), prior=SoftmaxRows(concentration=30.0, floor=0.01))
+    prior = PriorRows(center=SoftmaxCenter(), concentration=30.0, floor=0.01)
+    _, guide = guided(DirichletRows(sharpness=30.0, floor=0.01), prior=prior)
     y = torch.zeros(6, dtype=torch.long)
     assert OnePassELBO().terms(guide, X, y).local_kl.abs() < 1e-9
     with torch.no_grad():

@@ -6,7 +6,9 @@ model is then replayed against its trace, and densities, KLs and entropies are s
 """
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import pyro
 import pyro.distributions as dist
@@ -14,15 +16,35 @@ import pytest
 import torch
 from pyro import poutine
 from pyro.infer import Trace_ELBO
-from torch.distributions import Dirichlet, Normal, kl_divergence
+from torch import Tensor
+from torch.distributions import (
+    Dirichlet,
+    Gamma,
+    LogNormal,
+    MultivariateNormal,
+    Normal,
+    Weibull,
+    kl_divergence,
+)
 
 from pyroformer import priors
-from pyroformer.guides import Delta, DirichletRows, Guide, MeanField
+from pyroformer.guides import (
+    Delta,
+    DirichletRows,
+    Guide,
+    GumbelSoftmaxRows,
+    LogisticNormalRows,
+    LogNormalRows,
+    MeanField,
+    WeibullRows,
+)
 from pyroformer.inference import OnePassELBO
 from pyroformer.models import BayesianModel, Categorical, Features, Output, Transformer
 
 N, B, FLOOR, CONCENTRATION = 40, 5, 0.5, 2.0
-ROWS = {"*.rows": priors.FlatRows(concentration=CONCENTRATION, kl_weight=0.3), "*": priors.Normal(scale=0.7)}
+FLAT = {"center": priors.FlatCenter(), "kl_weight": 0.3}
+DIRICHLET = {**FLAT, "concentration": CONCENTRATION, "floor": 0.0}
+ROWS = {"*.rows": priors.DirichletRows(**DIRICHLET), "*": priors.Normal(scale=0.7)}
 CASES = {
     "mean field": (priors.Normal(scale=0.7), MeanField(init_scale=0.2)),
     "mean field, other priors": (
@@ -37,10 +59,116 @@ CASES = {
     "rows alone": ({**ROWS, "*": priors.Learned()}, DirichletRows(floor=FLOOR)),
     "rows and mean field": (ROWS, {"*.rows": DirichletRows(floor=FLOOR), "*": MeanField(init_scale=0.2)}),
     "rows without KL": (
-        {**ROWS, "*.rows": priors.FlatRows(concentration=CONCENTRATION, kl_weight=0.0)},
+        {**ROWS, "*.rows": priors.DirichletRows(**{**DIRICHLET, "kl_weight": 0.0})},
         {"*.rows": DirichletRows(floor=FLOOR), "*": MeanField(init_scale=0.2)},
     ),
     "rows, point weights": (ROWS, {"*.rows": DirichletRows(floor=FLOOR, shared="layer"), "*": Delta()}),
+    "weibull rows": (
+        {**ROWS, "*.rows": priors.GammaRows(**DIRICHLET)},
+        {"*.rows": WeibullRows(sharpness=2.0), "*": MeanField(init_scale=0.2)},
+    ),
+    "log-normal rows": (
+        {"*.rows": priors.LogNormalRows(**FLAT, scale=1.5), "*": priors.Learned()},
+        LogNormalRows(sharpness=2.0),
+    ),
+    "logistic-normal rows": (
+        {"*.rows": priors.LogisticNormalRows(**FLAT, scale=1.5), "*": priors.Learned()},
+        LogisticNormalRows(sharpness=2.0),
+    ),
+    "gumbel-softmax rows": (
+        {**ROWS, "*.rows": priors.GumbelSoftmaxRows(**FLAT, temperature=1.5)},
+        {"*.rows": GumbelSoftmaxRows(sharpness=2.0), "*": Delta()},
+    ),
+}
+
+
+@dataclass
+class Rows:
+    """The posterior of one layer's rows by torch's own distributions: a draw, and what is known of it and its prior.
+
+    All numbers are those of rows, ``[..., B, H, T]``; entropy and KL are None where neither has a closed form.
+    """
+
+    value: Tensor
+    log_prob: Callable[[Tensor], Tensor]
+    log_prior: Callable[[Tensor], Tensor]
+    entropy: Tensor | None = None
+    kl: Tensor | None = None
+
+
+def dirichlet(p, a):
+    q, prior = Dirichlet(a * p + FLOOR), Dirichlet(torch.full_like(p, CONCENTRATION))
+    return Rows(
+        priors.MaskedDirichlet(q.concentration).rsample(),
+        q.log_prob,
+        prior.log_prob,
+        q.entropy(),
+        kl_divergence(q, prior),
+    )
+
+
+def weibull(p, a):
+    q = Weibull(p / torch.exp(torch.lgamma(1 + 1 / a)), a.expand_as(p))
+    shape, rate = torch.full_like(p, CONCENTRATION), CONCENTRATION * p.shape[-1]
+    prior = Gamma(shape, rate)
+    expected_log = q.scale.log() - 0.57721566490153286 / q.concentration
+    cross = shape * math.log(rate) - torch.lgamma(shape) + (shape - 1) * expected_log - rate * q.mean
+    return Rows(
+        q.rsample(),
+        lambda s: q.log_prob(s).sum(-1),
+        lambda s: prior.log_prob(s).sum(-1),
+        q.entropy().sum(-1),
+        (-q.entropy() - cross).sum(-1),
+    )
+
+
+def log_normal(p, a):
+    q, prior = LogNormal(p.log() - 0.5 / a**2, (1 / a).expand_as(p)), LogNormal(p.new_zeros(()), p.new_tensor(1.5))
+    value = (q.loc + q.scale * torch.randn_like(p)).exp()
+    return Rows(
+        value,
+        lambda s: q.log_prob(s).sum(-1),
+        lambda s: prior.log_prob(s).sum(-1),
+        q.entropy().sum(-1),
+        kl_divergence(q.base_dist, prior.base_dist).sum(-1),
+    )
+
+
+def logistic_normal(p, a):
+    def of_ratios(loc, scale):  # log-ratios to the last entry are jointly normal
+        covariance = torch.eye(p.shape[-1] - 1).double() + 1
+        return MultivariateNormal(loc[..., :-1] - loc[..., -1:], scale.square().unsqueeze(-1) * covariance)
+
+    def density(law, rows):
+        logs = rows.log()
+        return law.log_prob(logs[..., :-1] - logs[..., -1:]) - logs.sum(-1)
+
+    one = p.new_ones((*p.shape[:-1], 1))
+    q, prior = of_ratios(p.log(), one / a), of_ratios(torch.zeros_like(p), 1.5 * one)
+    value = (p.log() + torch.randn_like(p) / a).softmax(-1)
+    return Rows(value, lambda s: density(q, s), lambda s: density(prior, s), None, kl_divergence(q, prior))
+
+
+def gumbel_softmax(p, a):
+    value = (p.log() - torch.empty_like(p).exponential_().log() / a).softmax(-1)
+
+    def concrete(temperature, logits, rows):  # torch's own has one temperature for all rows
+        score = logits - temperature * rows.log()
+        score = (score - score.logsumexp(-1, keepdim=True)).sum(-1) - rows.log().sum(-1)
+        n = rows.shape[-1]
+        return score + math.lgamma(n) + (n - 1) * temperature.log().squeeze(-1)
+
+    return Rows(
+        value, lambda s: concrete(a, a * p.log(), s), lambda s: concrete(p.new_tensor([1.5]), torch.zeros_like(p), s)
+    )
+
+
+BY_HAND = {
+    DirichletRows: dirichlet,
+    WeibullRows: weibull,
+    LogNormalRows: log_normal,
+    LogisticNormalRows: logistic_normal,
+    GumbelSoftmaxRows: gumbel_softmax,
 }
 
 
@@ -81,10 +209,11 @@ def drawn(model, guide, x, particles):
                 values[name] = flat[:, part].view(*lead, *shape)
                 posteriors[name] = Normal(family.loc[part].view(shape), family.log_scale[part].exp().view(shape))
     for name in model.rows:
-        sharpness = guide.family_of(name).log_sharpness[str(model.rows.index(name))].exp()
-        q = Dirichlet(sharpness * scores(model, name, values, x).softmax(-1) + FLOOR)
-        q = q.expand((*lead[:1], *q.batch_shape[-3:]))
-        values[name], posteriors[name] = priors.MaskedDirichlet(q.concentration).rsample(), q
+        family = guide.family_of(name)
+        sharpness = family.log_sharpness[str(model.rows.index(name))].exp()
+        softmax = scores(model, name, values, x).softmax(-1)
+        posteriors[name] = BY_HAND[type(family)](softmax.expand(*lead[:1], *softmax.shape[-4:]), sharpness)
+        values[name] = posteriors[name].value
     return values, posteriors
 
 
@@ -109,7 +238,7 @@ def plain_guide(model, guide, particles=1):
             if name not in model.rows:
                 pyro.sample(name, site)
                 continue
-            weight = layer_of(model, name).kl_weight
+            weight = layer_of(model, name).row_law.kl_weight
             with data, poutine.scale(scale=weight) if weight else poutine.mask(mask=False):
                 pyro.sample(name, site)
         run.posteriors = posteriors
@@ -129,9 +258,11 @@ def oracle(model, guide, x, y, *, temperature=1.0, particles=1, num_data=N, row_
         if q is None:
             loss = loss - prior.log_prob(value).mean()
         elif name in model.rows:
-            weight = layer_of(model, name).kl_weight if row_weight is None else row_weight
-            p = Dirichlet(torch.full_like(q.concentration, CONCENTRATION))
-            parts = kl_divergence(q, p) + (1 - temperature) * q.entropy()
+            weight = layer_of(model, name).row_law.kl_weight if row_weight is None else row_weight
+            log_q = q.log_prob(value)
+            known = q.kl is not None and (temperature == 1 or q.entropy is not None)
+            kl = q.kl if known else log_q - q.log_prior(value)
+            parts = kl if temperature == 1 else kl + (1 - temperature) * (q.entropy if known else -log_q)
             loss = loss + weight * num_data / len(x) / particles * parts.sum()
         else:
             loss = loss - expected_log_prior(prior, q, value) - temperature * q.entropy().sum()

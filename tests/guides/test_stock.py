@@ -12,7 +12,8 @@ from pyro.infer.autoguide import AutoNormal
 from pyroformer.guides import Delta, DirichletRows, Guide, MeanField
 from pyroformer.inference import OnePassELBO
 from pyroformer.models import BayesianModel, Features, Gaussian, Output, Transformer
-from pyroformer.priors import FlatRows, Learned, Normal
+from pyroformer.priors import DirichletRows as PriorRows
+from pyroformer.priors import Learned, Normal
 
 X = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
 Y = X @ torch.tensor([[1.0], [2.0], [0.0]]) + 0.5
@@ -160,7 +161,7 @@ def test_vectorized_particles_have_draws_of_their_own(nesting):
 def test_vectorized_rows_equal_a_loop_in_expectation():
     torch.manual_seed(0)
     net = Transformer(Features(1, copies=3), Output(1), width=4, heads=2, depth=1)
-    model = BayesianModel(net, {"*.rows": FlatRows(kl_weight=0.1), "*": Normal()}, Gaussian(scale=0.5))
+    model = BayesianModel(net, {"*.rows": PriorRows(kl_weight=0.1), "*": Normal()}, Gaussian(scale=0.5))
     families = {"*.rows": DirichletRows(floor=0.5), "*": MeanField(init_scale=0.1)}
     x = X[:6, :1]
     guide = Guide(model, families, (x[:2],))

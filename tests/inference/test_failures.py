@@ -10,7 +10,8 @@ from torch import nn
 from pyroformer.guides import DirichletRows, MeanField
 from pyroformer.inference import MAP, ML, NUTS, SVI, Data, DeepEnsemble, InferenceError, Monitor
 from pyroformer.models import BayesianModel, Features, Gaussian, Output, Transformer
-from pyroformer.priors import FlatRows, Normal
+from pyroformer.priors import DirichletRows as PriorRows
+from pyroformer.priors import Normal
 
 X = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
 Y = X.sum(-1, keepdim=True)
@@ -136,9 +137,9 @@ def test_a_bad_draw_is_named():
 
 
 def test_rows_are_named():
-    class Sick(FlatRows):
-        def _concentrations(self, scores, keys, mask):
-            return super()._concentrations(scores, keys, mask) * math.nan
+    class Sick(PriorRows):
+        def around(self, log_weights, shape, mask):
+            return super().around(log_weights * math.nan, shape, mask)
 
     net = Transformer(Features(3), Output(1), width=4, heads=2, depth=1)
     sick = BayesianModel(net, {"*.rows": Sick(), "*": Normal()}, Gaussian())

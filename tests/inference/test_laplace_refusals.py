@@ -9,16 +9,8 @@ from pyroformer.guides import MeanField
 from pyroformer.inference import MAP, ML, NUTS, SVI, Data, DeepEnsemble, InferenceError, Laplace
 from pyroformer.inference.laplace.structure import check_positive
 from pyroformer.models import BayesianModel, Features, Gaussian, Likelihood, Output, Transformer
-from pyroformer.priors import (
-    Fixed,
-    FlatRows,
-    Hierarchical,
-    Improper,
-    Learned,
-    Normal,
-    SettingError,
-    StudentT,
-)
+from pyroformer.priors import DirichletRows as PriorRows
+from pyroformer.priors import Fixed, Hierarchical, Improper, Learned, Normal, SettingError, StudentT
 
 X, Y = torch.randn(6, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0, 1, 2])
 SHORT = ML(epochs=1)
@@ -63,7 +55,7 @@ def entrywise(name, value):
 @pytest.mark.parametrize(
     ("settings", "make", "message"),
     [
-        ({}, lambda: model({"*.rows": FlatRows(), "*": Normal()}), "softmax attention: .*blocks.0.attention.rows"),
+        ({}, lambda: model({"*.rows": PriorRows(), "*": Normal()}), "softmax attention: .*blocks.0.attention.rows"),
         ({}, lambda: model({"head.*": StudentT(), "*": Normal()}), "that of head.weight is student_t"),
         ({}, lambda: model(lambda name, value: dist.Laplace(0.0, 1.0)), "that of position is a function's"),
         ({}, lambda: model({"head.*": Hierarchical(), "*": Normal()}), "that of head.weight is hierarchical"),

@@ -16,7 +16,8 @@ from pyroformer.inference import (
     posterior,
 )
 from pyroformer.models import BayesianModel, Categorical, Features, Gaussian, Likelihood, Output, Transformer
-from pyroformer.priors import FlatRows, Learned, Normal
+from pyroformer.priors import DirichletRows as PriorRows
+from pyroformer.priors import Learned, Normal
 
 X = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
 
@@ -200,7 +201,7 @@ class TestMixture:
 def test_rows_are_drawn_by_the_guide():
     torch.manual_seed(0)
     net = Transformer(Features(3), Output(4), width=4, heads=2, depth=1)
-    model = BayesianModel(net, {"*.rows": FlatRows(), "*": Learned()})
+    model = BayesianModel(net, {"*.rows": PriorRows(), "*": Learned()})
     sharp, loose = (
         GuidePosterior(model, Guide(model, DirichletRows(sharpness=s), (X[:2],)), (X[:2],)) for s in (1e7, 1.0)
     )

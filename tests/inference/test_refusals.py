@@ -22,14 +22,15 @@ from pyroformer.inference import (
     Renyi,
 )
 from pyroformer.models import BayesianModel, Features, Gaussian, Output, Transformer
-from pyroformer.priors import Fixed, FlatRows, Learned, Normal, SettingError
+from pyroformer.priors import DirichletRows as PriorRows
+from pyroformer.priors import Fixed, Learned, Normal, SettingError
 
 X, Y = torch.randn(6, 2), torch.randint(3, (6,))
 IW = ImportanceWeighted()
 PRIORS = {
     "weights": Normal(),
-    "rows": {"*.rows": FlatRows(), "*": Normal()},
-    "rows and learned": {"*.rows": FlatRows(), "*": Learned()},
+    "rows": {"*.rows": PriorRows(), "*": Normal()},
+    "rows and learned": {"*.rows": PriorRows(), "*": Learned()},
     "learned": Learned(),
     "part learned": {"head.*": Learned(), "*": Normal()},
     "fixed": Fixed(),

@@ -11,7 +11,8 @@ from torch import nn
 from pyroformer.guides import DirichletRows, MeanField
 from pyroformer.inference import MAP, ML, NUTS, SVI, Data, DeepEnsemble
 from pyroformer.models import BayesianModel, Features, Gaussian, Output, Transformer
-from pyroformer.priors import FlatRows, Learned, Normal
+from pyroformer.priors import DirichletRows as PriorRows
+from pyroformer.priors import Learned, Normal
 
 X = torch.randn(16, 2, generator=torch.Generator().manual_seed(0))
 Y = X.sum(-1, keepdim=True)
@@ -38,12 +39,12 @@ RUNS = {
     "particles": (
         SVI(epochs=2, batch_size=5, particles=3),
         ROWS,
-        lambda: transformer({"*.rows": FlatRows(), "*": Normal()}),
+        lambda: transformer({"*.rows": PriorRows(), "*": Normal()}),
     ),
     "rows": (
         SVI(epochs=2, batch_size=5),
         ROWS,
-        lambda: transformer({"*.rows": FlatRows(), "head.*": Normal(), "*": Learned()}),
+        lambda: transformer({"*.rows": PriorRows(), "head.*": Normal(), "*": Learned()}),
     ),
     "map": (MAP(epochs=2, batch_size=5), None, lambda: BayesianModel(dropping(), Normal(), Gaussian())),
     "ml": (ML(epochs=2, batch_size=5), None, lambda: BayesianModel(nn.Linear(2, 1), Learned(), Gaussian())),

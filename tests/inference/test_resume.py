@@ -22,7 +22,8 @@ from pyroformer.inference import (
 )
 from pyroformer.inference.files import read_tensors_and_content, write_tensors
 from pyroformer.models import BayesianModel, Gaussian, Output, Series, Transformer
-from pyroformer.priors import FlatRows, Learned, Normal
+from pyroformer.priors import DirichletRows as PriorRows
+from pyroformer.priors import Learned, Normal
 
 X = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
 Y = X.sum(-1, keepdim=True)
@@ -206,7 +207,7 @@ def scaled(scale):
 
 def rows(concentration):
     net = Transformer(Series(2, 2), Output(1), width=4, heads=2, depth=1)
-    prior = {"*.rows": FlatRows(concentration=concentration), "*": Normal()}
+    prior = {"*.rows": PriorRows(concentration=concentration), "*": Normal()}
     return BayesianModel(net, prior, Gaussian(scale=0.5))
 
 
@@ -236,8 +237,8 @@ def test_priors_of_rows_and_likelihoods_tell_work_apart():
     driver, data = SVI(epochs=1), Data(torch.randn(4, 2, 2), torch.randn(4, 1))
     torch.manual_seed(0)
     one = rows(1.0)
-    other = BayesianModel(one.net, {"*.rows": FlatRows(concentration=50.0), "*": Normal()}, Gaussian(scale=0.5))
-    learned = BayesianModel(one.net, {"*.rows": FlatRows(), "*": Normal()}, Gaussian(scale=0.5, noise="learned"))
+    other = BayesianModel(one.net, {"*.rows": PriorRows(concentration=50.0), "*": Normal()}, Gaussian(scale=0.5))
+    learned = BayesianModel(one.net, {"*.rows": PriorRows(), "*": Normal()}, Gaussian(scale=0.5, noise="learned"))
     works = [driver.work(each, None, data, 0) for each in (one, one, other, learned)]
     assert works[0] == works[1] and works[0] != works[2] != works[3] != works[0]
 

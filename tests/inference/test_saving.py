@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pyroformer import priors
 from pyroformer.guides import Delta, DirichletRows, Flow, FullRank, Guide, LowRank, MatrixNormal, MeanField, Radial
 from pyroformer.inference import (
     ML,
@@ -28,7 +29,7 @@ from pyroformer.inference import (
 )
 from pyroformer.inference.files import WriteError, write_text
 from pyroformer.models import BayesianModel, Categorical, Features, Gaussian, Output, Series, Transformer
-from pyroformer.priors import FlatRows, Learned, Normal, settings
+from pyroformer.priors import Learned, Normal, settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +42,7 @@ def model(kind, seed=0):
     if kind in ("draws", "mixture"):
         return BayesianModel(torch.nn.Linear(2, 3), {"bias": Learned(), "*": Normal()})
     net = Transformer(Features(2, copies=2), Output(3), width=4, heads=2, depth=1)
-    rows = {"*.rows": FlatRows()} if kind in ("rows", "learned") else {}
+    rows = {"*.rows": priors.DirichletRows()} if kind in ("rows", "learned") else {}
     rest = Learned() if kind == "learned" else Normal()
     return BayesianModel(net, {**rows, "position": Learned(), "*": rest}, Categorical())
 
@@ -69,6 +70,7 @@ READ = f"""
 import sys
 from pathlib import Path
 import torch
+from pyroformer import priors
 from pyroformer.models import *
 from pyroformer.priors import *
 from safetensors.torch import load_file, save_file
@@ -187,7 +189,7 @@ def test_dtype_and_info_survive(tmp_path):
 def test_several_inputs_survive(tmp_path):
     torch.manual_seed(0)
     net = Transformer(Series(4, 2), Output(3), width=4, heads=2, depth=1)
-    built = BayesianModel(net, {"*.rows": FlatRows(), "*": Normal()})
+    built = BayesianModel(net, {"*.rows": priors.DirichletRows(), "*": Normal()})
     x, y = (torch.randn(9, 4, 2), torch.rand(9, 4) > 0.3), torch.randint(3, (9,))
     families = {"*.rows": DirichletRows(), "*": MeanField(init_scale=0.3)}
     fitted = SVI(epochs=2, batch_size=4).run(built, families, Data(x, y, x, y))

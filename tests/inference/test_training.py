@@ -10,7 +10,8 @@ from torch import nn
 from pyroformer.guides import DirichletRows, Guide, MeanField
 from pyroformer.inference import MAP, ML, SVI, Data, Monitor, OnePassELBO, optimize
 from pyroformer.models import BayesianModel, Features, Gaussian, Output, Transformer
-from pyroformer.priors import FlatRows, Learned, Normal
+from pyroformer.priors import DirichletRows as PriorRows
+from pyroformer.priors import Learned, Normal
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(24, 2, generator=GENERATOR)
@@ -224,7 +225,7 @@ def test_float64_is_kept_throughout(driver):
 def test_rows_and_learned_weights_train():
     torch.manual_seed(0)
     net = Transformer(Features(2, copies=2), Output(3), width=8, heads=2, depth=1)
-    model = BayesianModel(net, {"*.rows": FlatRows(kl_weight=0.01), "head.*": Normal(), "*": Learned()})
+    model = BayesianModel(net, {"*.rows": PriorRows(kl_weight=0.01), "head.*": Normal(), "*": Learned()})
     monitor = Monitor()
     driver = SVI(epochs=60, batch_size=12, learning_rate=0.02)
     families = {"*.rows": DirichletRows(), "*": MeanField()}

@@ -10,7 +10,8 @@ from pyro import poutine
 from torch import nn
 
 from pyroformer.models import BayesianModel, Categorical, Features, Gaussian, Output, Series, Transformer
-from pyroformer.priors import Fixed, FlatRows, Improper, Learned, Normal, SettingError
+from pyroformer.priors import DirichletRows as PriorRows
+from pyroformer.priors import Fixed, Improper, Learned, Normal, SettingError
 
 Y = torch.tensor([0, 2, 1, 1])
 
@@ -40,7 +41,7 @@ def test_sites_are_the_parameters_by_name_and_shape(net, x):
 
 
 def test_weights_are_outside_the_plate_and_observations_inside(net, x):
-    nodes = nodes_of(BayesianModel(net, {"*.rows": FlatRows(), "*": Normal()}), x, Y)
+    nodes = nodes_of(BayesianModel(net, {"*.rows": PriorRows(), "*": Normal()}), x, Y)
     for name, node in nodes.items():
         frames = [(frame.name, frame.dim) for frame in node["cond_indep_stack"]]
         if name != "data":
@@ -187,7 +188,7 @@ def test_the_first_pattern_wins(net):
 
 
 def test_it_follows_the_dtype_of_the_net(net, x):
-    model = BayesianModel(net, {"*.rows": FlatRows(), "*": Normal()}, Gaussian(noise="random"))
+    model = BayesianModel(net, {"*.rows": PriorRows(), "*": Normal()}, Gaussian(noise="random"))
     assert {n["value"].dtype for n in nodes_of(model.double(), x).values() if n["name"] != "data"} == {torch.float64}
     assert {n["value"].dtype for n in nodes_of(model.float(), x.float()).values() if n["name"] != "data"} == {
         torch.float32

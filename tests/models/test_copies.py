@@ -12,7 +12,8 @@ from torch import nn
 
 from pyroformer.models import BayesianModel, Gaussian, Series
 from pyroformer.models.calling import eval_mode
-from pyroformer.priors import ContextualRows, Fixed, FlatRows, Learned, Normal
+from pyroformer.priors import ContextualCenter, Fixed, Learned, Normal
+from pyroformer.priors import DirichletRows as PriorRows
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def stored(model, x):
 
 def test_the_net_passed_in_is_unchanged(net, x):
     before, types = values(net), {name: type(m) for name, m in net.named_modules()}
-    model = BayesianModel(net, {"*.rows": FlatRows(), "head.*": Fixed(), "*": Normal()})
+    model = BayesianModel(net, {"*.rows": PriorRows(), "head.*": Fixed(), "*": Normal()})
     model.set_initial_values({name: torch.zeros_like(p) for name, p in before.items()})
     model(x)
     assert all(same(before, values(net)).values()) and all(p.requires_grad for p in net.parameters())
@@ -92,7 +93,7 @@ def test_a_fresh_start_keeps_what_is_fixed(net):
     assert kept == {name: not name.startswith(("head.", "norm.")) for name in kept}
 
 
-@pytest.mark.parametrize("rows", [FlatRows(), ContextualRows()], ids=["flat", "contextual"])
+@pytest.mark.parametrize("rows", [PriorRows(), PriorRows(center=ContextualCenter())], ids=["flat", "contextual"])
 def test_a_fresh_start_with_random_rows(net, x, rows):
     model = BayesianModel(net, {"*.rows": rows, "*": Normal()}).double()
     fresh = model.reinitialized(1)
@@ -140,7 +141,7 @@ def test_initial_values_are_the_nets_and_can_be_set(net, x):
 
 
 def test_state_dicts_carry_a_model_over(net, x):
-    prior = {"*.rows": ContextualRows(), "*": Fixed()}
+    prior = {"*.rows": PriorRows(center=ContextualCenter()), "*": Fixed()}
     model, other = BayesianModel(net, prior).double(), BayesianModel(copy.deepcopy(net).apply(_shift), prior).double()
     other.load_state_dict(model.state_dict())
     torch.manual_seed(0)

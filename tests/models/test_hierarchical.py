@@ -18,6 +18,7 @@ from torch import nn
 from pyroformer.guides import Guide, MeanField
 from pyroformer.inference import MAP, Data
 from pyroformer.models import BayesianModel, Gaussian, sample_sites
+from pyroformer.priors import DirichletRows as PriorRows
 from pyroformer.priors import (
     EmpiricalBayes,
     Gamma,
@@ -30,7 +31,7 @@ from pyroformer.priors import (
     Normal,
     SettingError,
     Site,
-    SoftmaxRows,
+    SoftmaxCenter,
     StudentT,
     Uniform,
     UniformScale,
@@ -224,7 +225,8 @@ def test_wrong_settings(build, key, accepted):
 
 
 def test_the_listing_says_what_every_site_is(net):
-    prior = {"head.*": Hierarchical(centered=True), "position": Normal(), "*.rows": SoftmaxRows(), "*": Hierarchical()}
+    rows = PriorRows(center=SoftmaxCenter())
+    prior = {"head.*": Hierarchical(centered=True), "position": Normal(), "*.rows": rows, "*": Hierarchical()}
     model = BayesianModel(net, prior, Gaussian(noise="random"))
     found = sample_sites(model)
     standard = found["blocks.0.mlp.up.weight_standard"]

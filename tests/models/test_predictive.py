@@ -10,7 +10,8 @@ from torch.func import functional_call
 
 from pyroformer.guides import Delta, DirichletRows, Guide, MeanField
 from pyroformer.models import BayesianModel, Categorical, Gaussian, Series, Tokens
-from pyroformer.priors import Fixed, FlatRows, Normal, SoftmaxRows
+from pyroformer.priors import DirichletRows as PriorRows
+from pyroformer.priors import Fixed, Normal, SoftmaxCenter
 
 PARALLEL = pytest.mark.parametrize("parallel", [False, True], ids=["loop", "parallel"])
 Y = torch.tensor([0, 2, 1, 1])
@@ -99,7 +100,7 @@ def test_with_a_guide(net, x, parallel, guide):
 
 @PARALLEL
 def test_with_a_guide_over_rows(net, x, parallel):
-    model = BayesianModel(net, {"*.rows": SoftmaxRows(floor=1e-9), "*": Normal()}).double()
+    model = BayesianModel(net, {"*.rows": PriorRows(center=SoftmaxCenter(), floor=1e-9), "*": Normal()}).double()
     guide = Guide(model, {"*.rows": DirichletRows(sharpness=1e8, floor=1e-9), "*": MeanField(init_scale=0.3)}, (x,))
     found = predict(model, x, 4, guide=guide, parallel=parallel)
     assert found["blocks.0.attention.rows"].shape == (4, 4, 2, 5, 5)
@@ -132,7 +133,7 @@ def test_draws_of_the_observations_follow_the_logits(net, x, standard_errors):
     assert standard_errors(frequencies, (1.3 * net(x)).softmax(-1)) > 5  # planted
 
 
-@pytest.mark.parametrize("rows", [{}, {"*.rows": FlatRows()}], ids=["weights", "rows"])
+@pytest.mark.parametrize("rows", [{}, {"*.rows": PriorRows()}], ids=["weights", "rows"])
 def test_particles_equal_a_loop(net, x, draws_of, rows):
     model, draws = BayesianModel(net, {**rows, "*": Normal()}).double(), draws_of(net, 3, 1)
     with pyro.plate("particles", 3, dim=-2):

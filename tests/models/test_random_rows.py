@@ -9,12 +9,18 @@ from scipy import stats
 
 from pyroformer.guides import Delta, DirichletRows, Guide
 from pyroformer.models import BayesianModel, Categorical, Series, Tokens
-from pyroformer.priors import ContextualRows, Fixed, FlatRows, MatchedUniformRows, SoftmaxRows
+from pyroformer.priors import ContextualCenter, Fixed, FlatCenter, SoftmaxCenter, choice_name
+from pyroformer.priors import DirichletRows as PriorRows
 
 FIVE_SIGMA = 2 * stats.norm.sf(5)
 LENGTHS = [5, 3, 1, 4]
 VALID = torch.arange(5) < torch.tensor(LENGTHS)[:, None]
-PRIORS = [FlatRows(), MatchedUniformRows(), ContextualRows(), SoftmaxRows()]
+PRIORS = [
+    PriorRows(center=FlatCenter(), concentration=1.0, floor=0.0),
+    PriorRows(),
+    PriorRows(center=ContextualCenter()),
+    PriorRows(center=SoftmaxCenter()),
+]
 
 
 class MeanRows(Messenger):
@@ -31,14 +37,14 @@ def with_rows(net, prior):
 
 def test_the_mean_of_softmax_rows_is_softmax_attention(inputs, build, batch_of):
     net, x = build(inputs), batch_of(inputs)
-    model = with_rows(net, SoftmaxRows(floor=1e-12))
+    model = with_rows(net, PriorRows(center=SoftmaxCenter(), floor=1e-12))
     with MeanRows():
         torch.testing.assert_close(model(x), net(x))
-        assert not torch.allclose(with_rows(net, FlatRows())(x), net(x), rtol=1e-3)  # planted
+        assert not torch.allclose(with_rows(net, PriorRows())(x), net(x), rtol=1e-3)  # planted
     assert not torch.allclose(model(x), net(x), rtol=1e-3)  # planted: drawn
 
 
-@pytest.mark.parametrize("prior", PRIORS, ids=lambda prior: type(prior).__name__)
+@pytest.mark.parametrize("prior", PRIORS, ids=lambda prior: choice_name(type(prior.center)))
 @pytest.mark.parametrize("pool", ["mean", "first", "last", None])
 @pytest.mark.parametrize("causal", [False, True], ids=["full", "causal"])
 def test_mean_rows_of_padded_batches_equal_those_of_shorter_ones(build, batch_of, prior, pool, causal):
@@ -58,7 +64,7 @@ def outputs(model, x, draws):
         return model(x)
 
 
-@pytest.mark.parametrize("prior", PRIORS, ids=lambda prior: type(prior).__name__)
+@pytest.mark.parametrize("prior", PRIORS, ids=lambda prior: choice_name(type(prior.center)))
 def test_padded_rows_have_the_law_of_shorter_ones(build, batch_of, prior):
     net = build(Series(5, 2), depth=1)
     model, x = with_rows(net, prior), batch_of(Series(5, 2))[1:2]
@@ -70,7 +76,7 @@ def test_padded_rows_have_the_law_of_shorter_ones(build, batch_of, prior):
 
 def test_sharp_rows_of_the_guide_approach_softmax_attention(build, batch_of):
     net, x = build(Series(5, 2)), batch_of(Series(5, 2))
-    model = with_rows(net, FlatRows())
+    model = with_rows(net, PriorRows())
 
     def distance(sharpness):
         guide = Guide(model, DirichletRows(sharpness=sharpness, floor=1e-9), (x,))
@@ -88,7 +94,11 @@ def test_sharp_rows_of_the_guide_approach_softmax_attention(build, batch_of):
 def test_rows_see_the_sample_of_the_weights_of_their_own_draw(build, batch_of, draws_of):
     net, x = build(Series(5, 2)), batch_of(Series(5, 2))
     model = BayesianModel(
-        net, {"*.rows": SoftmaxRows(floor=1e-12), "*": lambda name, p: pyro.distributions.Normal(p, 1)}
+        net,
+        {
+            "*.rows": PriorRows(center=SoftmaxCenter(), floor=1e-12),
+            "*": lambda name, p: pyro.distributions.Normal(p, 1),
+        },
     )
     weights = draws_of(net, 3, 1)
     with MeanRows(), pyro.plate("draws", 3, dim=-2):
@@ -101,7 +111,7 @@ def test_rows_see_the_sample_of_the_weights_of_their_own_draw(build, batch_of, d
 
 def test_gradients_reach_the_weights_through_drawn_rows(build, batch_of):
     net, x = build(Series(5, 2)), batch_of(Series(5, 2))
-    model = BayesianModel(net, {"*.rows": FlatRows(), "*": lambda name, p: pyro.distributions.Normal(p, 1)}).double()
+    model = BayesianModel(net, {"*.rows": PriorRows(), "*": lambda name, p: pyro.distributions.Normal(p, 1)}).double()
     guide = Guide(model, {"*.rows": DirichletRows(), "*": Delta()}, (x,))
     with guide:
         model(x, torch.tensor([0, 2, 1, 1]))

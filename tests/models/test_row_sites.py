@@ -7,20 +7,43 @@ from pyro import poutine
 
 from pyroformer.models import BayesianModel, Series, Tokens
 from pyroformer.priors import (
-    ContextualRows,
-    FlatRows,
+    ContextualCenter,
+    FlatCenter,
+    GammaRows,
+    GumbelSoftmaxRows,
     Improper,
     Learned,
-    MatchedUniformRows,
+    LearnedCenter,
+    LogisticNormalRows,
+    LogNormalRows,
+    MatchedUniformCenter,
     Normal,
+    PositionalCenter,
     SettingError,
-    SoftmaxRows,
+    SoftmaxCenter,
+    choice_name,
 )
+from pyroformer.priors import DirichletRows as PriorRows
 
+LAWS = (PriorRows, GammaRows, LogNormalRows, LogisticNormalRows, GumbelSoftmaxRows)
+CENTERS = (
+    FlatCenter(),
+    MatchedUniformCenter(),
+    LearnedCenter(),
+    PositionalCenter(),
+    ContextualCenter(),
+    SoftmaxCenter(),
+)
 PRIORS = pytest.mark.parametrize(
-    "prior", [FlatRows(), MatchedUniformRows(), ContextualRows(), SoftmaxRows()], ids=lambda p: type(p).__name__
+    "prior",
+    [law(center=center) for law in LAWS for center in CENTERS if law.sees_level or not center.level],
+    ids=lambda p: f"{choice_name(type(p))}-{choice_name(type(p.center))}",
 )
 ROWS = ("blocks.0.attention.rows", "blocks.1.attention.rows")
+
+
+def flat(concentration, **settings):
+    return PriorRows(center=FlatCenter(), concentration=concentration, floor=0.0, **settings)
 
 
 @pytest.fixture
@@ -52,11 +75,12 @@ def test_rows_are_drawn_inside_the_data_plate(series, prior):
         site = nodes[name]
         assert [frame.name for frame in site["cond_indep_stack"]] == ["data"]
         assert site["fn"].batch_shape == (4,) and site["fn"].event_shape == (2, 5, 5)
-        torch.testing.assert_close(site["value"].sum(-1), torch.ones(4, 2, 5, dtype=torch.float64))
+        rows = model.net.get_submodule(name.removesuffix(".rows")).row_prior.rows(site["value"], None)
+        torch.testing.assert_close(rows.sum(-1), torch.ones(4, 2, 5, dtype=torch.float64))
 
 
 def test_rows_offer_their_activations(series):
-    model, x, y = series(FlatRows(), causal=True)
+    model, x, y = series(PriorRows(), causal=True)
     layer, nodes = model.net.blocks[0].attention, traced(model, x, y)
     infer = nodes[ROWS[0]]["infer"]
     drawn = {name: node["value"] for name, node in nodes.items() if name in model.sites}
@@ -67,7 +91,8 @@ def test_rows_offer_their_activations(series):
         layer.split(torch.nn.functional.linear(h, weights[f"{part}.weight"], weights[f"{part}.bias"]))
         for part in ("query", "key")
     )
-    assert set(infer) == {"scores", "mask", "keys"}
+    assert set(infer) == {"scores", "mask", "keys", "law"}
+    assert infer["law"] == model.row_priors[ROWS[0]]
     torch.testing.assert_close(infer["keys"], k)
     torch.testing.assert_close(infer["scores"], q @ k.mT / 2)  # heads of width 4
     assert torch.equal(infer["mask"], torch.ones(5, 5, dtype=torch.bool).tril())
@@ -79,7 +104,7 @@ def _below(prefix, values):
 
 @pytest.mark.parametrize("kl_weight", [1.0, 0.25, 0.0])
 def test_the_kl_weight_scales_the_rows_alone(series, kl_weight):
-    model, x, y = series(FlatRows(kl_weight=kl_weight, concentration=2.0))
+    model, x, y = series(flat(2.0, kl_weight=kl_weight))
     nodes = traced(model, x, y, num_data=40)
     for name in ROWS:
         site = nodes[name]
@@ -90,7 +115,7 @@ def test_the_kl_weight_scales_the_rows_alone(series, kl_weight):
 
 
 def test_an_entry_counts_once_whatever_is_padded(series):
-    model, x, y = series(FlatRows(concentration=2.0))
+    model, x, y = series(flat(2.0))
     valid = torch.arange(5) < torch.tensor([5, 3, 1, 4])[:, None]
     site = traced(model, (x, valid), y)[ROWS[0]]
     expected = torch.zeros(4, dtype=torch.float64)
@@ -102,9 +127,9 @@ def test_an_entry_counts_once_whatever_is_padded(series):
 
 
 def test_rows_of_the_layers_that_a_glob_names(series):
-    model, x, y = series({"blocks.1.*.rows": FlatRows()})
+    model, x, y = series({"blocks.1.*.rows": PriorRows()})
     assert model.rows == ROWS[1:] and ROWS[0] not in traced(model, x, y)
-    first_wins, x, y = series({"blocks.0.*": FlatRows(concentration=9.0), "*.rows": FlatRows()})
+    first_wins, x, y = series({"blocks.0.*": flat(9.0), "*.rows": flat(1.0)})
     nodes = traced(first_wins, x, y)
     assert (nodes[ROWS[0]]["fn"].base_dist.concentration == 9).all()
     assert (nodes[ROWS[1]]["fn"].base_dist.concentration == 1).all()
@@ -112,22 +137,22 @@ def test_rows_of_the_layers_that_a_glob_names(series):
 
 def test_the_net_that_was_passed_keeps_its_softmax(build, batch_of):
     net = build(Series(5, 2))
-    BayesianModel(net, {"*.rows": FlatRows(), "*": Normal()})
+    BayesianModel(net, {"*.rows": PriorRows(), "*": Normal()})
     assert all(block.attention.row_prior is None for block in net.blocks)
     torch.testing.assert_close(net(batch_of(Series(5, 2))), net(batch_of(Series(5, 2))), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("prior", [FlatRows(), {"*.rows": FlatRows()}])
+@pytest.mark.parametrize("prior", [PriorRows(), {"*.rows": PriorRows()}])
 def test_a_row_prior_alone_is_refused(build, prior):
-    with pytest.raises(SettingError, match=r"'flat_rows': expected a prior over the weights as well, such as \{"):
+    with pytest.raises(SettingError, match=r"'dirichlet_rows': expected a prior over the weights as well, such as \{"):
         BayesianModel(build(Series(5, 2)), prior)
 
 
 def test_a_row_pattern_must_match_rows(build):
     with pytest.raises(SettingError, match=r"'block\.\*\.rows': .*layer's attention rows .*did you mean blocks\."):
-        BayesianModel(build(Series(5, 2)), {"block.*.rows": FlatRows(), "*": Normal()})
+        BayesianModel(build(Series(5, 2)), {"block.*.rows": PriorRows(), "*": Normal()})
     with pytest.raises(SettingError, match="no layer's attention rows here"):
-        BayesianModel(torch.nn.Linear(3, 2), {"*.rows": FlatRows(), "*": Normal()})
+        BayesianModel(torch.nn.Linear(3, 2), {"*.rows": PriorRows(), "*": Normal()})
 
 
 @PRIORS
@@ -142,20 +167,20 @@ def test_sample_dimensions_lead_the_rows(series, prior):
 
 
 def test_the_contextual_networks_are_learned_and_no_sites(series):
-    model, x, y = series(ContextualRows(), weights=Improper())
-    learned = {f"net.blocks.{i}.attention.row_prior.{part}" for i in (0, 1) for part in ("first", "second")}
+    model, x, y = series(PriorRows(center=ContextualCenter()), weights=Improper())
+    learned = {f"net.blocks.{i}.attention.row_prior.center.{part}" for i in (0, 1) for part in ("first", "second")}
     assert set(model.learned) == learned and not any("row_prior" in name for name in model.sites)
     trace = poutine.trace(model).get_trace(x, y)
     trace.log_prob_sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in model.learned.values())
-    assert set(series({"*.rows": FlatRows()}, weights=Learned())[0].learned) == {
+    assert set(series({"*.rows": PriorRows()}, weights=Learned())[0].learned) == {
         f"net.{n}" for n, _ in model.net.named_parameters() if "row_prior" not in n
     }
 
 
 def test_rows_go_with_token_models(build, batch_of):
     inputs = Tokens(7, 5, padding=0)
-    model = BayesianModel(build(inputs), {"*.rows": SoftmaxRows(), "*": Normal()})
+    model = BayesianModel(build(inputs), {"*.rows": PriorRows(center=SoftmaxCenter()), "*": Normal()})
     x = batch_of(inputs)
     x[0, 2:] = 0
     value = traced(model, x)[ROWS[0]]["value"]

@@ -8,7 +8,8 @@ from pyro.infer.autoguide import AutoDelta, AutoLowRankMultivariateNormal, AutoN
 from torch import nn
 
 from pyroformer.models import BayesianModel, Gaussian, Output, Series, Transformer
-from pyroformer.priors import ContextualRows, Fixed, FlatRows, Improper, Learned, Normal
+from pyroformer.priors import ContextualCenter, Fixed, Improper, Learned, Normal
+from pyroformer.priors import DirichletRows as PriorRows
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(16, 3, 2, generator=GENERATOR)
@@ -34,8 +35,8 @@ PRIORS = {
     "normal": Normal(),
     "improper": Improper(),
     "learned body": {"head.*": Normal(), "*": Learned()},
-    "rows": {"*.rows": FlatRows(kl_weight=0.1), "*": Improper()},
-    "contextual rows": {"*.rows": ContextualRows(kl_weight=0.1), "*": Improper()},
+    "rows": {"*.rows": PriorRows(kl_weight=0.1), "*": Improper()},
+    "contextual rows": {"*.rows": PriorRows(center=ContextualCenter(), kl_weight=0.1), "*": Improper()},
 }
 
 

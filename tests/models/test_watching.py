@@ -5,7 +5,8 @@ import torch
 
 from pyroformer.models import BayesianModel, Image, Output, Transformer
 from pyroformer.models.watching import watching
-from pyroformer.priors import FlatRows, Learned
+from pyroformer.priors import DirichletRows as PriorRows
+from pyroformer.priors import FlatCenter, Learned
 
 
 @pytest.fixture
@@ -50,7 +51,8 @@ def _ignore(*_):
 
 
 def test_drawn_rows_are_seen_too(net):
-    model = BayesianModel(net, {"*.rows": FlatRows(), "*": Learned()}).double()
+    flat = PriorRows(center=FlatCenter(), concentration=1.0, floor=0.0)
+    model = BayesianModel(net, {"*.rows": flat, "*": Learned()}).double()
     seen = []
     with watching(model.net, lambda name, a, mask: seen.append(a)):
         model(torch.rand(6, 4, 4).double())

@@ -8,7 +8,8 @@ from torch import nn
 
 from pyroformer.models import BayesianModel, Features, Image, Output, Series, Tokens, Transformer
 from pyroformer.models.lifting import weight_sites
-from pyroformer.priors import ContextualRows, FlatRows, Normal
+from pyroformer.priors import ContextualCenter, Normal
+from pyroformer.priors import DirichletRows as PriorRows
 
 
 def facts(net):
@@ -110,7 +111,7 @@ def test_a_net_of_ones_own_may_mark_its_layers():
 
 def test_parameters_of_row_priors_are_left_out():
     net = Transformer(Series(5, 2), Output(3), width=8, heads=2, depth=1)
-    model = BayesianModel(net, {"*.rows": ContextualRows(), "*": Normal()})
+    model = BayesianModel(net, {"*.rows": PriorRows(center=ContextualCenter()), "*": Normal()})
     assert not any("row_prior" in name for name in weight_sites(model.net))
-    again = BayesianModel(model.net, {"*.rows": FlatRows(), "*": Normal()})
+    again = BayesianModel(model.net, {"*.rows": PriorRows(), "*": Normal()})
     assert list(again.sites) == list(weight_sites(net))

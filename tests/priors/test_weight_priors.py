@@ -19,6 +19,7 @@ from pyroformer.priors import (
     Normal,
     PointEstimate,
     Prior,
+    RowCenter,
     RowPrior,
     Site,
 )
@@ -102,7 +103,7 @@ def test_point_estimates_say_whether_they_are_trained():
 
 
 EVERY = [cls for name in priors.__all__ if isinstance(cls := getattr(priors, name), type)]
-KINDS = Prior | HierarchicalPrior | Hyperprior | RowPrior | PointEstimate
+KINDS = Prior | HierarchicalPrior | Hyperprior | RowPrior | RowCenter | PointEstimate
 CHOICES = [c for c in EVERY if issubclass(c, KINDS) and not c.__abstractmethods__]
 
 

@@ -3,9 +3,12 @@
 import math
 
 import pytest
+import torch
 
-from pyroformer import Spec, fit
+from pyroformer import Spec, fit, load
 from pyroformer.choices import KINDS, SpecError
+from pyroformer.guides import Guide
+from pyroformer.inference import OnePassELBO
 from pyroformer.priors import RowPrior
 from pyroformer.priors.settings import parameters
 
@@ -68,10 +71,72 @@ def test_runs_or_is_refused(prior, driver, tmp_path):
         assert accepted <= {"none"}
 
 
+LAWS = {name: cls for name, cls in KINDS["prior"].classes().items() if issubclass(cls, RowPrior)}
+CENTERS = KINDS["center"].classes()
+ROW_FAMILIES = {name: cls for name, cls in KINDS["guide"].classes().items() if cls.local}
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return Spec(task=TASK).task.load()
+
+
+@pytest.mark.parametrize("center", CENTERS)
+@pytest.mark.parametrize("law", LAWS)
+def test_laws_centers_and_families_of_rows(law, center, toy):
+    """What fits has a bound and gradients, with all weights under a posterior too; what does not is refused."""
+    prior = {"*.rows": {law: {"center": center, "kl_normalization": "entries"}}, "*": "normal"}
+    if CENTERS[center].level and not LAWS[law].sees_level:
+        with pytest.raises(SpecError, match=f"{law}.center: got {center}; accepted: another center"):
+            Spec(task=TASK, model=NET, prior=prior)
+        return
+    for name, family in ROW_FAMILIES.items():
+        spec = Spec(task=TASK, model=NET, prior=prior, guide={"*.rows": name, "*": "mean_field"})
+        model = spec.build_model(toy)
+        if family.space != LAWS[law].space:
+            with pytest.raises(SpecError, match=f"guide: got {name}; accepted: .*_rows for blocks.0.attention.rows"):
+                spec.build_guide(model, toy)
+            continue
+        guide = Guide(model, spec.build_guide(model, toy), toy.data.example())
+        loss = OnePassELBO(num_particles=2).differentiable_loss(model, guide, toy.data.x, toy.data.y)
+        parameters = [*guide.parameters(), *model.learned.values()]
+        slopes = torch.autograd.grad(loss, parameters)
+        assert loss.isfinite() and all(slope.isfinite().all() for slope in slopes)
+
+
+@pytest.mark.parametrize("family", ROW_FAMILIES)
+def test_rows_are_trained_saved_and_predicted_with(family, tmp_path):
+    law = "gamma_rows" if ROW_FAMILIES[family].space == "positive" else "dirichlet_rows"
+    prior = {"*.rows": {law: {"center": "contextual", "kl_weight": 0.1}}, "*": "normal"}
+    guide = {"*.rows": family, "*": "mean_field"}
+    for setting in ({"particles": 2, "row_kl_warmup": 0.5}, {"estimator": "flipout", "dtype": "float64"}):
+        driver = {"svi": {**DRIVERS["svi"]["svi"], **setting}}
+        assert runs(prior, guide, driver, tmp_path / "-".join(setting))
+
+
 def test_an_ensemble_of_posteriors(tmp_path):
     member = {"svi": {"epochs": 1, "validation_samples": 1}}
     driver = {"deep_ensemble": {"size": 2, "member": member}}
     for guide in ("none", "mean_field", "delta"):
         assert runs("normal", GUIDES[guide], driver, tmp_path / guide)
-    assert runs({"*.rows": "flat_rows", "*": "learned"}, {"*.rows": "dirichlet_rows"}, driver, tmp_path / "rows")
+    assert runs({"*.rows": "dirichlet_rows", "*": "learned"}, {"*.rows": "dirichlet_rows"}, driver, tmp_path / "rows")
     assert not runs("normal", "dirichlet_rows", driver, tmp_path / "refused")
+
+
+def test_what_layers_share_is_saved_once_and_read_again(tmp_path):
+    center = {"learned": {"shared": "global"}}
+    spec = Spec(
+        task=TASK,
+        model={"transformer": {"width": 4, "heads": 2, "depth": 2}},
+        prior={"*.rows": {"gamma_rows": {"center": center, "kl_weight": 0.1}}, "*": "learned"},
+        driver={"svi": {"epochs": 2, "validation_samples": 1}},
+    )
+    run = fit(spec, out=tmp_path / "run")
+    learned = {n: p for n, p in load(tmp_path / "run").posterior.model.learned.items() if "row_prior" in n}
+    assert len(learned) == 1
+    for name, value in learned.items():
+        assert torch.equal(value, run.posterior.model.learned[name]) and not torch.allclose(
+            value.exp(), torch.tensor(0.1)
+        )
+    again = load(tmp_path / "run").posterior.model.net.blocks
+    assert again[0].attention.row_prior.center.log_weight is again[1].attention.row_prior.center.log_weight

@@ -243,7 +243,7 @@ def test_a_posterior_with_a_density_has_a_k_hat(reals, toy, monkeypatch):
     [
         {"driver": {"ml": {"epochs": 1}}},
         {"driver": {"deep_ensemble": {"size": 2, "member": {"svi": {"epochs": 1}}}}},
-        {"prior": {"*.rows": "flat_rows", "*": "normal"}},
+        {"prior": {"*.rows": "dirichlet_rows", "*": "normal"}},
     ],
 )
 def test_others_have_none_and_say_why(toy, parts):

@@ -118,7 +118,10 @@ def spec_with(kind, name, files):
     if issubclass(cls, PointEstimate):
         return {**spec, "prior": {"head.*": name, "*": "normal"}}
     if getattr(cls, "local", False):
-        return {**spec, "prior": {"*.rows": "flat_rows", "*": "normal"}, "guide": {"*.rows": name, "*": "mean_field"}}
+        prior = "gamma_rows" if cls.space == "positive" else "dirichlet_rows"
+        return {**spec, "prior": {"*.rows": prior, "*": "normal"}, "guide": {"*.rows": name, "*": "mean_field"}}
+    if kind == "center":
+        return {**spec, "prior": {"*.rows": {"dirichlet_rows": {"center": name}}, "*": "normal"}}
     if kind == "hyperprior":
         return {**spec, "prior": {"hierarchical": {"hyperprior": name}}}
     if kind == "bound":

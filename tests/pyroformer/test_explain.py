@@ -16,7 +16,7 @@ from pyroformer.help.terminal import as_text
 from pyroformer.priors import Laplace
 
 NET = {"transformer": {"width": 8, "heads": 2, "depth": 2}}
-ROWS = {"*.rows": {"matched_uniform_rows": {"kl_weight": 0}}, "*": {"normal": {"scale": 0.1}}}
+ROWS = {"*.rows": {"dirichlet_rows": {"kl_weight": 0}}, "*": {"normal": {"scale": 0.1}}}
 
 
 def toy(**parts):
@@ -49,7 +49,7 @@ def test_the_sites_of_a_transformer():
         256,
     )
     assert (rows.role, rows.shape, rows.posterior, rows.parameters) == ("rows", (2, 4, 4), "dirichlet_rows", 2)
-    assert rows.prior == "matched_uniform_rows(kl_weight=0.0)"
+    assert rows.prior == "dirichlet_rows(kl_weight=0.0)"
     assert len(found.sites) == 5 + 1 + 2 * 16 + 2
     assert found.sets == {"train": 20, "validation": 5, "test": 10, "gap": 10}
     assert found.likelihood == "gaussian(noise=fixed, scale=0.1)"
@@ -65,7 +65,7 @@ GUIDES = {
     "point": {"guide": "delta"},
     "both": {"guide": {"head.*": "delta", "*": "mean_field"}},
     "rows": {"prior": ROWS},
-    "rows alone": {"prior": {"*.rows": "contextual_rows", "*": "learned"}},
+    "rows alone": {"prior": {"*.rows": {"dirichlet_rows": {"center": "contextual"}}, "*": "learned"}},
     "one sharpness": {"prior": ROWS, "guide": {"*.rows": {"dirichlet_rows": {"shared": "global"}}, "*": "mean_field"}},
     "centred": {"prior": {"hierarchical": {"centered": True}}},
     "not centred": {"prior": {"head.*": "hierarchical", "norm*": "fixed", "*": "learned"}},
@@ -133,10 +133,11 @@ def test_priors_are_told_in_words():
 
 
 def test_roles_of_numbers():
-    found = points(explain(toy(prior={"*.rows": "contextual_rows", "norm*": "fixed", "*": "learned"})))
+    contextual = {"dirichlet_rows": {"center": "contextual"}}
+    found = points(explain(toy(prior={"*.rows": contextual, "norm*": "fixed", "*": "learned"})))
     assert (found["norm.bias"].role, found["norm.bias"].trained) == ("weight", False)
     assert (found["head.bias"].role, found["head.bias"].trained) == ("weight", True)
-    assert found["blocks.0.attention.row_prior.first"].role == "row prior"
+    assert found["blocks.0.attention.row_prior.center.first"].role == "row prior"
     assert dataclasses.astuple(found["likelihood.log_scale"]) == ("likelihood.log_scale", "likelihood", (), False)
 
 
@@ -149,7 +150,7 @@ NOTES = [
         "driver.svi.bound = importance_weighted: ",
         "minibatches of 5 bias it",
     ),
-    ({"prior": ROWS}, 'prior."*.rows".matched_uniform_rows.kl_weight = 0.0: ', "no posterior"),
+    ({"prior": ROWS}, 'prior."*.rows".dirichlet_rows.kl_weight = 0.0: ', "no posterior"),
     (
         {"driver": {"deep_ensemble": {"member": {"svi": {"temperature": 0.5}}}}},
         "driver.deep_ensemble.member.svi.temperature = 0.5: ",

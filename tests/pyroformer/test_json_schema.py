@@ -159,7 +159,7 @@ def test_the_lists_of_wrong_specs_hold_both_sorts():
 MAPS = [
     ({"*": "normal"}, True),
     ({"head.weight": "normal", "position": "laplace"}, True),
-    ({"*.rows": {"flat_rows": {"kl_weight": 0}}, "*": {"normal": {"scale": 0.1}}}, True),
+    ({"*.rows": {"dirichlet_rows": {"kl_weight": 0}}, "*": {"normal": {"scale": 0.1}}}, True),
     ({"position": "normal"}, False),
     ({"*": "normal", "laplace": {}}, False),
     ({"*": {"a.*": "normal", "*": "normal"}}, False),

@@ -314,11 +314,22 @@ WRONG_SPECS = {
         "guide: got mean_field; accepted: no guide: the driver ml would ignore it",
     ),
     "a prior over rows alone": (
-        "prior: flat_rows",
-        "prior: got flat_rows; accepted: a prior over the weights as well, such as {'*.rows': flat_rows, '*': learned}",
+        "prior: dirichlet_rows",
+        "prior: got dirichlet_rows; accepted: a prior over the weights as well, such as "
+        "{'*.rows': dirichlet_rows, '*': learned}",
+    ),
+    "rows of a posterior that their prior is none of": (
+        '{prior: {"*.rows": gamma_rows, "*": learned}, guide: {"*.rows": dirichlet_rows}}',
+        "guide: got dirichlet_rows; accepted: log_normal_rows or weibull_rows for blocks.0.attention.rows: "
+        "its prior gamma_rows is one of positive entries",
+    ),
+    "a center that its law cannot see": (
+        'prior: {"*.rows": {logistic_normal_rows: {center: learned}}, "*": normal}',
+        'prior."*.rows".logistic_normal_rows.center: got learned; accepted: another center: '
+        "under this law only the ratios of weights matter, and all would be equal",
     ),
     "rows in the hands of a sampler of weights": (
-        '{driver: nuts, prior: {"*.rows": flat_rows, "*": normal}}',
+        '{driver: nuts, prior: {"*.rows": dirichlet_rows, "*": normal}}',
         "driver: got nuts; accepted: a driver for attention rows, such as svi: "
         "nuts does not sample blocks.0.attention.rows",
     ),

@@ -3,9 +3,10 @@
 import pytest
 
 from pyroformer import Spec, yamlfile
-from pyroformer.choices import PRIORS, SpecError, build
+from pyroformer.choices import PRIORS, RENAMED, SpecError, build
 from pyroformer.priors import (
     Cauchy,
+    DirichletRows,
     HalfCauchy,
     Hierarchical,
     Laplace,
@@ -148,3 +149,11 @@ def test_what_is_neither(subset, path):
         Spec(task="toy_regression", driver={"laplace": {"subset": subset}})
     assert caught.value.path == f"driver.laplace.{path}"
     assert "a text" in caught.value.accepted
+
+
+@pytest.mark.parametrize("name", RENAMED)
+def test_a_name_of_former_days_is_told_how_it_is_written_now(name):
+    with pytest.raises(SpecError, match=f"got {name}; .*{name} is now written ") as caught:
+        build(PRIORS, {"*.rows": {name: {"kl_weight": 0}}, "*": "normal"}, "prior")
+    now = caught.value.accepted.partition("is now written ")[2]
+    assert isinstance(build(PRIORS, yamlfile.parse(now), "prior"), DirichletRows)

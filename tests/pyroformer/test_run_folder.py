@@ -18,7 +18,7 @@ from pyroformer.models import Tokens
 
 NET = {"transformer": {"width": 8, "heads": 2, "depth": 1}}
 TOY = {"task": {"toy_regression": {"train": 20, "test": 10}}, "model": NET}
-ROWS = {"prior": {"*.rows": "matched_uniform_rows", "*": "learned"}, "driver": {"svi": {"epochs": 1}}}
+ROWS = {"prior": {"*.rows": "dirichlet_rows", "*": "learned"}, "driver": {"svi": {"epochs": 1}}}
 ML = {"ml": {"epochs": 1}}
 RUNS = {
     "mean field": {**TOY, "driver": {"svi": {"epochs": 2}}},

@@ -85,7 +85,7 @@ def test_a_name_of_two_kinds_needs_its_kind(monkeypatch):
     monkeypatch.setattr("pyroformer.choices.Kind.classes", lambda kind: {"normal": Normal})
     with pytest.raises(SpecError) as caught:
         show("normal")
-    assert "prior normal or hyperprior normal or guide normal" in caught.value.accepted
+    assert "prior normal or hyperprior normal or center normal or guide normal" in caught.value.accepted
     assert show("prior", "normal").kind == "prior"
 
 

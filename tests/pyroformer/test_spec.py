@@ -14,7 +14,8 @@ from pyroformer.choices import KINDS, SpecError
 from pyroformer.guides import Guide, MeanField
 from pyroformer.inference import ML, SVI, DeepEnsemble
 from pyroformer.models import BayesianModel, Gaussian
-from pyroformer.priors import FlatRows, Learned, Normal, Prior, RowPrior
+from pyroformer.priors import DirichletRows as PriorRows
+from pyroformer.priors import Learned, Normal, Prior, RowPrior
 from pyroformer.priors.settings import parameters
 from pyroformer.tasks import Digits, ToyRegression
 
@@ -24,7 +25,8 @@ EVERY = [(kind, name, cls) for kind in KINDS.values() for name, cls in kind.clas
 @pytest.mark.parametrize(("kind", "name", "cls"), EVERY, ids=[f"{k.name}-{n}" for k, n, _ in EVERY])
 def test_names_are_the_snake_case_of_classes_that_their_room_exports(kind, name, cls):
     assert re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name)
-    assert name.replace("_", "") == cls.__name__.lower()
+    suffix = getattr(cls, "choice_suffix", "").lower()
+    assert name.replace("_", "") + suffix == cls.__name__.lower()
     assert cls.__name__ in kind.room.__all__
     assert not inspect.isabstract(cls)
 
@@ -39,8 +41,9 @@ def test_known_names():
     found = {kind: set(KINDS[kind].classes()) for kind in KINDS}
     assert found["task"] >= {"arrays", "digits", "toy_regression"}
     assert found["model"] >= {"transformer"}
-    assert found["prior"] >= {"normal", "improper", "fixed", "learned", "flat_rows", "matched_uniform_rows"}
-    assert found["prior"] >= {"contextual_rows", "softmax_rows", "hierarchical"}
+    assert found["prior"] >= {"normal", "improper", "fixed", "learned", "dirichlet_rows", "gamma_rows"}
+    assert found["prior"] >= {"log_normal_rows", "logistic_normal_rows", "gumbel_softmax_rows", "hierarchical"}
+    assert found["center"] == {"flat", "matched_uniform", "learned", "positional", "contextual", "softmax"}
     assert found["prior"] >= {"laplace", "student_t", "cauchy", "generalized_normal", "uniform"}
     assert found["prior"] >= {"mixture", "scale_mixture"}
     assert found["hyperprior"] == {"half_cauchy", "gamma", "precision_gamma", "uniform_scale"}
@@ -55,6 +58,8 @@ def chosen(kind, name, cls):
         return {"task": {"toy_regression": {"likelihood": name}}}
     if kind.name == "hyperprior":
         return parts | {"prior": {"hierarchical": {"hyperprior": name}}}
+    if kind.name == "center":
+        return parts | {"prior": {"*.rows": {"dirichlet_rows": {"center": name}}, "*": "normal"}}
     if kind.name == "bound":
         return parts | {"driver": {"svi": {"bound": name, "particles": 2}}}
     if isinstance(cls, type) and issubclass(cls, RowPrior):
@@ -72,6 +77,8 @@ def test_a_resolved_spec_says_every_setting_and_resolves_to_itself(kind, name, c
     place = spec.to_dict()
     if kind.name == "hyperprior":
         place = place["prior"]["hierarchical"]["hyperprior"]
+    elif kind.name == "center":
+        place = place["prior"]["*.rows"]["dirichlet_rows"]["center"]
     elif kind.name == "bound":
         place = place["driver"]["svi"]["bound"]
     else:
@@ -84,7 +91,11 @@ def test_settings_other_than_the_defaults_are_kept_too():
     parts = {
         "task": {"toy_regression": {"train": 7, "likelihood": {"gaussian": {"noise": "learned", "scale": 0.3}}}},
         "model": {"transformer": {"width": 4, "heads": 1, "pool": "first", "causal": True, "patch": None}},
-        "prior": {"*.rows": {"flat_rows": {"kl_weight": 0.0}}, "head.*": "learned", "*": {"normal": {"scale": 0.1}}},
+        "prior": {
+            "*.rows": {"dirichlet_rows": {"kl_weight": 0.0}},
+            "head.*": "learned",
+            "*": {"normal": {"scale": 0.1}},
+        },
         "guide": {"*.rows": {"dirichlet_rows": {"shared": "layer"}}, "*": {"mean_field": {"init_scale": 0.05}}},
         "driver": {"deep_ensemble": {"size": 2, "member": {"svi": {"epochs": 3, "clip_norm": 1.5}}}},
         "seed": 11,
@@ -109,13 +120,13 @@ def test_defaults():
 def test_objects_stand_where_data_may_stand():
     objects = Spec(
         task=ToyRegression(train=7, likelihood=Gaussian(noise="learned")),
-        prior={"head.*": Learned(), "*.rows": FlatRows(), "*": Normal(scale=0.5)},
+        prior={"head.*": Learned(), "*.rows": PriorRows(), "*": Normal(scale=0.5)},
         guide={"*": MeanField(init_scale=0.1), "*.rows": "dirichlet_rows"},
         driver=DeepEnsemble(member=SVI(epochs=2), size=2),
     )
     data = Spec(
         task={"toy_regression": {"train": 7, "likelihood": {"gaussian": {"noise": "learned"}}}},
-        prior={"head.*": "learned", "*.rows": "flat_rows", "*": {"normal": {"scale": 0.5}}},
+        prior={"head.*": "learned", "*.rows": "dirichlet_rows", "*": {"normal": {"scale": 0.5}}},
         guide={"*": {"mean_field": {"init_scale": 0.1}}, "*.rows": "dirichlet_rows"},
         driver={"deep_ensemble": {"member": {"svi": {"epochs": 2}}, "size": 2}},
     )

@@ -195,7 +195,7 @@ class TestStudies:
         out = ("--out", tmp_path / "out")
         assert pyroformer("weights", "wights", *out).message.endswith("did you mean weights or weight-space or digits?")
         assert "the keys task, model" in pyroformer("weights", write({**spec, "sed": 1}), *out).message
-        rows = {"prior": {"*.rows": "flat_rows", "*": "normal"}}
+        rows = {"prior": {"*.rows": "dirichlet_rows", "*": "normal"}}
         assert pyroformer("weights", write({**spec, **rows}), *out).message.startswith("driver: got ml; accepted: svi")
         assert pyroformer("weights", write({**spec, "prior": "fixed"}), *out).message.startswith("driver: got ml")
         assert not (tmp_path / "out").exists()

@@ -86,8 +86,8 @@ WRONG_MAP = [
     ),
     ('prior={"head.weigth.*": normal, "*": normal}', "prior", "head.weigth.*", "did you mean head.weight"),
     ('guide={"nothing.*": mean_field, "*": mean_field}', "guide", "nothing.*", "a pattern that matches"),
-    ('prior={"*.rows": flat_rows}', "prior", "flat_rows", "a prior over the weights as well"),
-    ('prior={"head.*": flat_rows, "*": normal}', "prior", "head.*", "layer's attention rows"),
+    ('prior={"*.rows": dirichlet_rows}', "prior", "dirichlet_rows", "a prior over the weights as well"),
+    ('prior={"head.*": dirichlet_rows, "*": normal}', "prior", "head.*", "layer's attention rows"),
     ("guide=dirichlet_rows", "guide", "dirichlet_rows", "the model draws none"),
     ("prior={normal: {scale: 2}, scaling: fan_in}", "prior", "normal, scaling", "one prior and its settings"),
     ("driver={svi: {}, ml: {}}", "driver", "svi, ml", "one name and its settings"),
@@ -102,7 +102,7 @@ def test_a_map_that_does_not_fit(refused, toy, assignment, path, value, accepted
     assert accepted in message
 
 
-ROWS = 'prior={"*.rows": flat_rows, "*": normal}'
+ROWS = 'prior={"*.rows": dirichlet_rows, "*": normal}'
 DO_NOT_FIT = [
     # assignments, path, value, accepted
     (["driver=nuts", "guide=delta"], "guide", "delta", "no guide: the driver nuts would ignore it"),

@@ -102,9 +102,9 @@ ASSIGNMENTS = [
     # another choice replaces the old one whole
     ({"driver": {"svi": {"epochs": 5}}}, ["driver.ml.batch_size=8"], {"driver": {"ml": {"batch_size": 8}}}),
     ({"driver": {"svi": {"epochs": 5}}}, ["driver=ml"], {"driver": "ml"}),
-    ({"prior": {"*.rows": "flat_rows", "*": "learned"}}, ["prior=normal"], {"prior": "normal"}),
+    ({"prior": {"*.rows": "dirichlet_rows", "*": "learned"}}, ["prior=normal"], {"prior": "normal"}),
     (
-        {"prior": {"*.rows": "flat_rows", "*": "learned"}},
+        {"prior": {"*.rows": "dirichlet_rows", "*": "learned"}},
         ["prior.normal.scale=2"],
         {"prior": {"normal": {"scale": 2}}},
     ),
@@ -121,9 +121,9 @@ ASSIGNMENTS = [
     ),
     # globs: a known one is changed where it stands, a new one comes first, a single choice becomes "*"
     (
-        {"prior": {"*.rows": "flat_rows", "*": {"normal": {"scale": 1}}}},
+        {"prior": {"*.rows": "dirichlet_rows", "*": {"normal": {"scale": 1}}}},
         ['prior."*".normal.scale=2'],
-        {"prior": {"*.rows": "flat_rows", "*": {"normal": {"scale": 2}}}},
+        {"prior": {"*.rows": "dirichlet_rows", "*": {"normal": {"scale": 2}}}},
     ),
     (
         {"prior": {"*": "normal"}},
@@ -132,8 +132,8 @@ ASSIGNMENTS = [
     ),
     (
         {"prior": {"normal": {"scale": 2}}},
-        ['prior."*.rows".flat_rows.kl_weight=0'],
-        {"prior": {"*.rows": {"flat_rows": {"kl_weight": 0}}, "*": {"normal": {"scale": 2}}}},
+        ['prior."*.rows".dirichlet_rows.kl_weight=0'],
+        {"prior": {"*.rows": {"dirichlet_rows": {"kl_weight": 0}}, "*": {"normal": {"scale": 2}}}},
     ),
     ({}, ["prior.'[hp]*'=improper"], {"prior": {"[hp]*": "improper", "*": "normal"}}),
 ]

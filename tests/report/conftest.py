@@ -20,7 +20,7 @@ METHODS = {  # sharpness of the logits, signal, spread of the draws
 SPEC = {
     "task": {"digits": {"train": 1200}},
     "model": {"transformer": {"width": 64, "heads": 4}},
-    "prior": {"*.rows": {"matched_uniform_rows": {"kl_weight": 0}}, "*": "learned"},
+    "prior": {"*.rows": {"dirichlet_rows": {"kl_weight": 0}}, "*": "learned"},
     "driver": {"svi": {"epochs": 40, "clip_norm": None}},
 }
 

@@ -93,7 +93,7 @@ def test_everything_of_the_comparison_is_on_it(page, classification):
     ):
         assert heading in text
     assert "draw 12: the potential energy is NaN" in text
-    assert "matched_uniform_rows: kl_weight: 0" in text and "seed: " not in text
+    assert "dirichlet_rows: kl_weight: 0" in text and "seed: " not in text
     for column in (*columns(classification), *details(classification)):
         for mean, error in texts(column, cells(classification, column)).values():
             assert f"{mean} ± {error}" in text

@@ -7,7 +7,6 @@ from typing import Literal
 from torch import Tensor
 
 from ..priors import MaskedDirichlet
-from ..priors.rows import masked_softmax
 from ..priors.settings import check_positive
 from .amortised_rows import AmortisedRows
 from .family import Distribution
@@ -26,6 +25,8 @@ class DirichletRows(AmortisedRows):
         sharpness: :math:`\alpha` at the start, above 0, default 30.
         floor: :math:`\epsilon > 0`, default 0.01.
         shared: See `AmortisedRows`.
+        compiled: Compile the draws, their gradients and the KL, where a compiler is found, default False. The first
+            steps wait for it, half a minute or more; longer runs are faster, with the same numbers up to rounding.
 
     Raises:
         SettingError: A setting is out of range.
@@ -40,10 +41,12 @@ class DirichletRows(AmortisedRows):
         sharpness: float = 30.0,
         floor: float = 0.01,
         shared: Literal["global", "layer", "head"] = "head",
+        compiled: bool = False,
     ):
         super().__init__(sharpness=sharpness, shared=shared)
-        self.floor = floor
+        self.floor, self.compiled = floor, compiled
         check_positive(self, "floor")
 
     def around(self, scores: Tensor, mask: Tensor | None, sharpness: Tensor) -> Distribution:
-        return MaskedDirichlet(sharpness * masked_softmax(scores, mask) + self.floor, mask, validate_args=False)
+        floor, compile = self.floor, self.compiled
+        return MaskedDirichlet.around_softmax(scores, mask, sharpness=sharpness, floor=floor, compile=compile)

@@ -4,6 +4,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
+from pyroformer import priors
 from pyroformer.guides import Delta, DirichletRows, Guide, MeanField
 from pyroformer.inference import (
     DataError,
@@ -17,7 +18,7 @@ from pyroformer.inference import (
 from pyroformer.inference.calibration import Calibrated
 from pyroformer.inference.generation import chosen
 from pyroformer.models import BayesianModel, Categorical, Output, Tokens, Transformer
-from pyroformer.priors import Learned, Normal, SettingError, SoftmaxRows
+from pyroformer.priors import Learned, Normal, SettingError
 
 INPUTS = Tokens(6, 5, padding=5, causal=True)
 PROMPT = torch.tensor([3, 0, 4])
@@ -50,7 +51,11 @@ def draws(net):
 @pytest.fixture
 def rows(net):
     """Random rows, and weights as they are."""
-    model = BayesianModel(net, {"*.rows": SoftmaxRows(), "*": Learned()}, Categorical(per_token=True)).double()
+    model = BayesianModel(
+        net,
+        {"*.rows": priors.DirichletRows(center=priors.SoftmaxCenter()), "*": Learned()},
+        Categorical(per_token=True),
+    ).double()
     return GuidePosterior(model, Guide(model, DirichletRows(sharpness=3.0), (PROMPT[None],)), (PROMPT[None],))
 
 

@@ -3,11 +3,14 @@
 import pytest
 import torch
 
+from pyroformer import priors
 from pyroformer.guides import Delta, DirichletRows, Guide, MeanField, PlugInRows
 from pyroformer.guides.plug_in_rows import plug_in
 from pyroformer.inference import GuidePosterior, MixturePosterior
 from pyroformer.models import BayesianModel, Features, Output, Transformer
-from pyroformer.priors import FlatRows, Learned, MaskedDirichlet, Normal, SettingError, SoftmaxRows
+from pyroformer.priors import Learned, MaskedDirichlet, Normal, SettingError
+
+FLAT = priors.DirichletRows(center=priors.FlatCenter(), concentration=1.0, floor=0.0)
 
 X = torch.randn(30, 3, generator=torch.Generator().manual_seed(0)).double()
 ALPHA, FLOOR = 2.0, 0.5
@@ -20,7 +23,7 @@ def fitted(weights=None, family=None, seed=0, alpha=ALPHA):
     with torch.no_grad():
         for block in net.blocks:
             block.attention.query.weight.mul_(6)  # scores large enough to matter
-    prior = {"*.rows": FlatRows(), "*": weights or Learned()}
+    prior = {"*.rows": FLAT, "*": weights or Learned()}
     model = BayesianModel(net, prior).double()
     families = {"*.rows": DirichletRows(sharpness=alpha, floor=FLOOR)} | ({"*": family} if family else {})
     return GuidePosterior(model, Guide(model, families, (X[:2],)), (X[:2],))
@@ -91,7 +94,13 @@ def test_a_law_may_say_what_stands_for_its_mean_row():
 def test_without_a_guide_the_mean_is_that_of_the_prior():
     torch.manual_seed(0)
     net = Transformer(Features(3), Output(4), width=8, heads=2, depth=1).double()
-    model = BayesianModel(net, {"*.rows": SoftmaxRows(concentration=ALPHA, floor=FLOOR), "*": Learned()})
+    model = BayesianModel(
+        net,
+        {
+            "*.rows": priors.DirichletRows(center=priors.SoftmaxCenter(), concentration=ALPHA, floor=FLOOR),
+            "*": Learned(),
+        },
+    )
 
     with PlugInRows(), torch.no_grad():
         found = model(X).softmax(-1)

@@ -7,12 +7,19 @@ from pyro import poutine
 from scipy import stats
 from torch import nn
 
+from pyroformer import priors
 from pyroformer.models import Attention
-from pyroformer.priors import ContextualRows, FlatRows, MatchedUniformRows, SoftmaxRows
 
 FIVE_SIGMA = 2 * stats.norm.sf(5)
 PRIORS = pytest.mark.parametrize(
-    "prior", [FlatRows(), MatchedUniformRows(), ContextualRows(), SoftmaxRows()], ids=lambda p: type(p).__name__
+    "prior",
+    [
+        priors.DirichletRows(center=priors.FlatCenter(), concentration=1.0, floor=0.0),
+        priors.DirichletRows(),
+        priors.DirichletRows(center=priors.ContextualCenter()),
+        priors.DirichletRows(center=priors.SoftmaxCenter()),
+    ],
+    ids=lambda p: type(p).__name__,
 )
 VALID = torch.arange(6) < torch.tensor([6, 2, 4])[:, None]
 MASK = VALID[:, None, None, :]
@@ -81,7 +88,7 @@ def test_rows_of_a_memory_are_offered_with_their_activations(attention, x, memor
         trace = poutine.trace(attention).get_trace(x, MASK, memory)
     site = trace.nodes["cross.rows"]
     assert site["fn"].batch_shape == (3,) and site["fn"].event_shape == (2, 5, 6)
-    assert set(site["infer"]) == {"scores", "mask", "keys"}
+    assert set(site["infer"]) == {"scores", "mask", "keys", "law"}
     q, k = attention.split(attention.query(x)), attention.split(attention.key(memory))
     torch.testing.assert_close(site["infer"]["keys"], k)
     torch.testing.assert_close(site["infer"]["scores"], q @ k.mT / 2)

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from pyroformer import priors
 from pyroformer.models import BayesianModel, Categorical, Output, Tokens, Transformer
-from pyroformer.priors import Learned, SettingError, SoftmaxRows
+from pyroformer.priors import Learned, SettingError
 
 INPUTS = Tokens(7, 6, causal=True)
 
@@ -27,7 +28,11 @@ def test_a_task_that_predicts_the_next_token_makes_a_net_causal(batch_of):
 def test_with_random_rows_too(build, batch_of, causal):
     """With the rows of one seed: a draw for a row is made of that row's numbers and of those of rows before it."""
     net = build(Tokens(7, 6), per_token=True, causal=causal, depth=1)
-    model = BayesianModel(net, {"*.rows": SoftmaxRows(concentration=1e6), "*": Learned()}, Categorical(per_token=True))
+    model = BayesianModel(
+        net,
+        {"*.rows": priors.DirichletRows(center=priors.SoftmaxCenter(), concentration=1e6), "*": Learned()},
+        Categorical(per_token=True),
+    )
     model, x = model.double(), batch_of(INPUTS, 1)
     other = x.clone()
     other[:, 4] = x[:, 4] % 6 + 1

@@ -8,13 +8,14 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from pyroformer import priors
 from pyroformer.guides import DirichletRows, Guide, MeanField
 from pyroformer.models import BayesianModel, Categorical, EncoderDecoder, Output, Pair, Tokens, Transformer
 from pyroformer.models.calling import call
 from pyroformer.models.encoder_decoder import DecoderBlock
 from pyroformer.models.sites import weight_sites
 from pyroformer.models.watching import watching
-from pyroformer.priors import Learned, MatchedUniformRows, Normal, SettingError
+from pyroformer.priors import Learned, Normal, SettingError
 
 INPUTS = Pair(Tokens(7, 6, padding=0), Tokens(9, 5, padding=0, causal=True))
 SOURCES, TARGETS = [6, 2, 4], [5, 3, 1]
@@ -125,7 +126,7 @@ def test_watching_shows_all_three_kinds_of_rows(net, x):
 def test_every_kind_of_rows_may_be_random(net, x):
     y = torch.zeros(3, 5, dtype=torch.long)
     y[torch.arange(5) >= torch.tensor(TARGETS)[:, None]] = -100
-    prior = {"*.rows": MatchedUniformRows(), "*.bias": Learned(), "*": Normal()}
+    prior = {"*.rows": priors.DirichletRows(), "*.bias": Learned(), "*": Normal()}
     model = BayesianModel(net, prior, Categorical(per_token=True)).double()
     assert model.rows == ROWS
     guide = Guide(model, {"*.rows": DirichletRows(), "*": MeanField()}, (x,))
@@ -142,7 +143,7 @@ def test_every_kind_of_rows_may_be_random(net, x):
 
 @pytest.mark.parametrize("row", ROWS)
 def test_one_kind_of_rows_may_be_random_alone(net, x, row):
-    model = BayesianModel(net, {row: MatchedUniformRows(), "*": Learned()}, Categorical(per_token=True)).double()
+    model = BayesianModel(net, {row: priors.DirichletRows(), "*": Learned()}, Categorical(per_token=True)).double()
     assert model.rows == (row,)
     with torch.no_grad(), pyro.plate("draws", 3, dim=-2):
         outputs = model(x)

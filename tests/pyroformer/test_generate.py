@@ -17,7 +17,7 @@ NET = {"transformer": {"width": 8, "heads": 2, "depth": 1}}
 @pytest.fixture(scope="module")
 def sonnets(tmp_path_factory):
     """A short run on characters with random rows and weights."""
-    prior = {"*.rows": {"softmax_rows": {"kl_weight": 0.01}}, "*": "normal"}
+    prior = {"*.rows": {"dirichlet_rows": {"center": "softmax", "kl_weight": 0.01}}, "*": "normal"}
     driver = {"svi": {"epochs": 1, "validation_samples": 1}}
     task = {"text": {"length": 16, "train": 60, "held_out": 4}}
     return fit(Spec(task=task, model=NET, prior=prior, driver=driver), out=tmp_path_factory.mktemp("sonnets") / "run")

@@ -43,7 +43,7 @@ def test_sequence_accuracy_counts_whole_sequences():
 
 
 def test_a_run_with_random_rows_is_kept_and_read_again(tmp_path):
-    prior = {"*.rows": {"matched_uniform_rows": {"kl_weight": 0}}, "*": "normal"}
+    prior = {"*.rows": {"dirichlet_rows": {"kl_weight": 0}}, "*": "normal"}
     spec = Spec(task=SMALL, model=NET, prior=prior, driver={"svi": {"epochs": 2}})
     run = fit(spec, out=tmp_path / "run")
     assert 0 <= run.metrics["test"]["sequence_accuracy"] <= run.metrics["test"]["accuracy"] <= 1

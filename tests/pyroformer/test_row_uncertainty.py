@@ -12,7 +12,7 @@ from pyroformer.inference import decompose
 from pyroformer.inference.data import take
 
 NET = {"transformer": {"width": 8, "heads": 2, "depth": 1}}
-ROWS = {"*.rows": {"matched_uniform_rows": {"kl_weight": 0}}, "*": "normal"}
+ROWS = {"*.rows": {"dirichlet_rows": {"kl_weight": 0}}, "*": "normal"}
 GUIDE = {"*.rows": {"dirichlet_rows": {"sharpness": 3.0}}, "*": {"mean_field": {"init_scale": 0.3}}}
 
 

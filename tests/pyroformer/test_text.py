@@ -248,7 +248,7 @@ def test_texts_that_are_refused(tmp_path, content, said):
 class Fixed:
     """A posterior of one prediction: in every place the token that was read has probability 0.7."""
 
-    calibrated = None
+    calibrated, random_rows = None, False
 
     def __init__(self, size):
         self.size = size
@@ -290,7 +290,7 @@ def unigram(data):
     return float(-(count / count.sum()).log()[data.test.y[data.test.y >= 0]].mean())
 
 
-ROWS = {"*.rows": {"softmax_rows": {"kl_weight": 0.01}}, "*": "learned"}
+ROWS = {"*.rows": {"dirichlet_rows": {"center": "softmax", "kl_weight": 0.01}}, "*": "learned"}
 QUICK = {"svi": {"epochs": 15, "batch_size": 16, "learning_rate": 0.02, "validate_every": 15, "validation_samples": 1}}
 
 

@@ -11,13 +11,15 @@ import pytest
 import torch
 
 import pyroformer
-from pyroformer import Spec, fit
+from pyroformer import Spec, fit, priors
 from pyroformer.guides import Delta, DirichletRows, Guide, MeanField
 from pyroformer.inference import GuidePosterior
 from pyroformer.models import BayesianModel, Gaussian, Image, Output, Series, Tokens, Transformer
-from pyroformer.priors import FlatRows, Normal
+from pyroformer.priors import Normal
 from pyroformer.viewer import AttentionView, render, see_attention
 from pyroformer.viewer.page import packed
+
+FLAT = priors.DirichletRows(center=priors.FlatCenter(), concentration=1.0, floor=0.0)
 
 NASTY = "</script><script>alert(1)</script>"
 
@@ -25,7 +27,7 @@ NASTY = "</script><script>alert(1)</script>"
 def posterior_of(inputs, x, outputs=3, per_token=False, likelihood=None, rows=True):
     torch.manual_seed(0)
     net = Transformer(inputs, Output(outputs, per_token), width=8, heads=2, depth=2)
-    model = BayesianModel(net, {**({"*.rows": FlatRows()} if rows else {}), "*": Normal()}, likelihood)
+    model = BayesianModel(net, {**({"*.rows": FLAT} if rows else {}), "*": Normal()}, likelihood)
     families = {**({"*.rows": DirichletRows()} if rows else {}), "*": MeanField(init_scale=0.1)}
     return GuidePosterior(model, Guide(model, families, (x[:2],)), (x[:2],))
 
@@ -166,7 +168,7 @@ def test_a_browser_draws_it(page, tmp_path):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     net = {"transformer": {"width": 8, "heads": 2, "depth": 1}}
-    prior = {"*.rows": {"matched_uniform_rows": {"kl_weight": 0}}, "*": "learned"}
+    prior = {"*.rows": {"dirichlet_rows": {"kl_weight": 0}}, "*": "learned"}
     spec = Spec(task={"digits": {"train": 60, "validation": 20}}, model=net, prior=prior, driver={"svi": {"epochs": 1}})
     return fit(spec, out=tmp_path_factory.mktemp("run") / "digits")
 

@@ -5,13 +5,16 @@ import math
 import pytest
 import torch
 
+from pyroformer import priors
 from pyroformer.guides import Delta, DirichletRows, Guide, MeanField
 from pyroformer.inference import DataError, DrawsPosterior, GuidePosterior, MixturePosterior, decompose
 from pyroformer.models import BayesianModel, Features, Gaussian, Image, Output, Series, Tokens, Transformer
-from pyroformer.priors import FlatRows, Learned, Normal, SettingError
+from pyroformer.priors import Learned, Normal, SettingError
 from pyroformer.viewer import data as module
 from pyroformer.viewer import has_attention, read_seen, see_attention, write_seen
 from pyroformer.viewer.data import MOST_ENTRIES
+
+FLAT = priors.DirichletRows(center=priors.FlatCenter(), concentration=1.0, floor=0.0)
 
 IMAGES = torch.rand(5, 4, 4, generator=torch.Generator().manual_seed(0))
 
@@ -22,7 +25,7 @@ def fitted(inputs=None, rows=False, family=None, depth=1, seed=0, x=IMAGES, like
     with torch.no_grad():
         for block in net.blocks:
             block.attention.query.weight.mul_(4)
-    prior = {**({"*.rows": FlatRows()} if rows else {}), "*": Normal() if family else Learned()}
+    prior = {**({"*.rows": FLAT} if rows else {}), "*": Normal() if family else Learned()}
     model = BayesianModel(net, prior, likelihood)
     rows = {"*.rows": DirichletRows(sharpness=sharpness, floor=0.1)} if rows else {}
     return GuidePosterior(model, Guide(model, rows | ({"*": family} if family else {}), (x[:2],)), (x[:2],))

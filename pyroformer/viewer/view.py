@@ -129,6 +129,8 @@ def write_attention(
     data = run.spec.task.load()
     seen = seen_of(run.posterior, data, num_inputs=num_inputs, num_samples=num_samples, seed=run.spec.seed)
     name = "" if run.folder is None else run.folder.name
+    if run.folder is not None and name.startswith("seed-"):  # a cell of a study: its method and its seed
+        name = f"{run.folder.parent.name}, {name.replace('-', ' ')}"
     note = f"{len(seen)} test examples of {next(iter(run.spec.to_dict()['task']))}, {seen.num_samples} draws"
     AttentionView(seen, f"Attention of {name}".removesuffix(" of "), note).save(target)
     return seen

@@ -20,8 +20,8 @@ def default_rows(priors: Mapping[str, RowPrior]) -> dict[str, AmortisedRows]:
         ``{"*.rows": family}`` where one serves all, else families by site.
     """
     chosen = {name: _family_for(prior) for name, prior in priors.items()}
-    kinds = set(chosen.values())
-    return {"*.rows": kinds.pop()()} if len(kinds) == 1 else {name: cls() for name, cls in chosen.items()}  # type: ignore[call-arg]
+    made = {cls: cls() for cls in dict.fromkeys(chosen.values())}  # type: ignore[call-arg]
+    return {"*.rows": next(iter(made.values()))} if len(made) == 1 else {name: made[c] for name, c in chosen.items()}
 
 
 def _family_for(prior: RowPrior) -> type[AmortisedRows]:

@@ -26,7 +26,8 @@ class DirichletRows(AmortisedRows):
         floor: :math:`\epsilon > 0`, default 0.01.
         shared: See `AmortisedRows`.
         compiled: Compile the draws, their gradients and the KL, where a compiler is found, default False. The first
-            steps wait for it, half a minute or more; longer runs are faster, with the same numbers up to rounding.
+            steps wait for it, half a minute or more; longer runs are faster. Rounding differs, so that after many steps
+            the draws do too, of the same law.
 
     Raises:
         SettingError: A setting is out of range.

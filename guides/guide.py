@@ -325,5 +325,11 @@ class Guide(AutoMessenger):
         return torch.stack(parts).sum(0)
 
     def summary(self) -> dict[str, Any]:
-        """Numbers about the fitted posterior, by family."""
-        return {choice_name(type(f)): summary for f in self._distinct if (summary := f.summary())}
+        """Numbers about the fitted posterior, by kind of family."""
+        found: dict[str, Any] = {}
+        for family in self._distinct:
+            for key, value in family.summary().items():
+                own = found.setdefault(choice_name(type(family)), {})
+                # what two families of a kind say by site is put together
+                own[key] = {**own[key], **value} if isinstance(value, dict) and key in own else value
+        return found

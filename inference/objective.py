@@ -143,6 +143,8 @@ class OnePassELBO(ELBO):
         for name, site in sites.items():
             if site["is_observed"]:
                 sampled["likelihood"] += _total(site, site["fn"].log_prob(site["value"]))
+            elif site["mask"] is False:
+                continue  # a KL without weight: it would be computed and thrown away
             elif name not in done and ("prior" in site["infer"] or site["infer"].get("is_auxiliary")):
                 site_kl, site_entropy = self._site(site, with_entropy)
                 local = any(frame.name != "particles" for frame in vectorized(site))

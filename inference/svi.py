@@ -98,8 +98,9 @@ class SVI(Started, Optimizing):
     def refusal(self, model: BayesianModel) -> str | None:
         if not model.sites and not model.rows and not model.likelihood.initial_values():
             return "a model with at least one random site; all parameters are fixed or learned (ml trains them)"
-        if self.row_kl_warmup and not model.rows:
-            return "the row_kl_warmup 0: the model draws no attention rows"
+        if self.row_kl_warmup and not any(prior.kl_weight for prior in model.row_priors.values()):
+            none = "gives no KL of rows a weight" if model.rows else "draws no attention rows"
+            return f"the row_kl_warmup 0: the model {none}"
         if self.bound.weighs_draws and model.rows:
             return f"the bound elbo: the others weigh whole draws, and {model.rows[0]} is drawn for every example"
         return None if self.start is None else self.start.refusal(model)
@@ -140,7 +141,7 @@ class SVI(Started, Optimizing):
         posterior = fit.run(seed, monitor)
         posterior.info.update(info, temperature=self.temperature, kl_weight=self.kl_weight)
         if model.rows:
-            posterior.info["row_kl_weight"] = row_weight(model, *data.example())
+            posterior.info["row_kl_weight"] = row_weight(model, self.kl_weight, *data.example())
         if self.bound.weighs_draws:
             posterior.info["bound"] = describe(self.bound)
         if used:
@@ -152,13 +153,14 @@ class SVI(Started, Optimizing):
         return posterior
 
 
-def row_weight(model: BayesianModel, *example: Any) -> float | dict[str, float]:
-    """The effective weight of the rows' KL in the mean over examples, with its normalisation; by site where they
-    differ."""
+def row_weight(model: BayesianModel, kl_weight: float, *example: Any) -> float | dict[str, float]:
+    """The effective weight of the rows' KL, with its normalisation, in the mean over a few examples; by site where they
+    differ. ``kl_weight`` is that of every KL."""
     with torch.random.fork_rng(devices=[]):
         sites = run_once(model, example)
     scales = {name: 0.0 if sites[name]["mask"] is False else sites[name]["scale"] for name in model.rows}
-    weights = {name: float(torch.as_tensor(scale, dtype=torch.float64).mean()) for name, scale in scales.items()}
+    means = {name: float(torch.as_tensor(scale, dtype=torch.float64).mean()) for name, scale in scales.items()}
+    weights = {name: kl_weight * mean for name, mean in means.items()}
     found = set(weights.values())
     return found.pop() if len(found) == 1 else weights
 

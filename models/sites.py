@@ -116,23 +116,22 @@ def row_sites(net: nn.Module) -> dict[str, Attention]:
 
 
 def set_row_priors(layers: Mapping[str, Attention], priors: Mapping[str, RowPrior]) -> None:
-    """Draw the rows of those layers that have a prior, each at the site of its name.
+    """Draw the rows of those layers that have a prior, each at the site of its name; the others compute theirs.
 
-    Layers to which one prior was given share what it wants shared, and know how many they are.
+    Layers with equal priors share what these want shared, and know how many they are.
 
     Args:
         layers: Attention layers by the name of their row site.
         priors: Priors by the name of a row site.
     """
-    first: dict[int, RowPriorModule] = {}
+    first: list[tuple[RowPrior, RowPriorModule]] = []
     for name, layer in layers.items():
-        layer.row_site = name
-        if name not in priors:
-            continue
-        prior = priors[name]
-        layer.set_row_prior(prior, name, sum(other is prior for other in priors.values()))
-        assert layer.row_prior is not None
-        layer.row_prior.share(first.setdefault(id(prior), layer.row_prior))
+        prior = priors.get(name)
+        layer.set_row_prior(prior, name, sum(other == prior for other in priors.values()))
+        if prior is not None:
+            assert layer.row_prior is not None
+            first.append((prior, layer.row_prior))
+            layer.row_prior.share(next(module for other, module in first if other == prior))
 
 
 def assign_priors(
@@ -162,7 +161,8 @@ def assign_priors(
         lone = next(iter(of_rows.values()))
         hint = f"{{'*.rows': {choice_name(type(lone))}, '*': learned}}"
         raise SettingError("", choice_name(type(lone)), f"a prior over the weights as well, such as {hint}")
-    found_rows = assign({**of_rows, "*": None}, rows, kind="layer's attention rows") if of_rows else {}
+    others = {} if "*" in of_rows else {"*": None}
+    found_rows = assign({**of_rows, **others}, rows, kind="layer's attention rows") if of_rows else {}
     return (
         assign(of_weights, weights, kind="weight"),
         {name: p for name, p in found_rows.items() if p is not None},

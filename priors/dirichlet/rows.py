@@ -41,7 +41,7 @@ def _pulled(
         on_rows = rows * on_rows
         found = on_rows - rows * on_rows.sum(-1, keepdim=True)
     if on_logs is not None:
-        on_logs = only(on_logs, mask)
+        on_logs = only(on_logs.expand(rows.shape), mask)  # it may be one number a row, which the sum counts T times
         direct = on_logs - rows * on_logs.sum(-1, keepdim=True)
         found = direct if found is None else found + direct
     assert found is not None
@@ -69,7 +69,7 @@ class DrawRows(RowFunction):
     @staticmethod
     def forward(concentration: Tensor, mask: Tensor | None, compile: bool) -> tuple[Tensor, Tensor, Tensor]:
         shape = concentration.shape
-        c, mask = concentration.reshape(-1, shape[-1]), flatten(mask, shape)
+        c, mask = concentration.reshape(-1, shape[-1]).contiguous(), flatten(mask, shape)
         rows, logs, slopes = run(_normalized, c, mask, draw(c, mask, compile), compile=compile)
         return rows.view(shape), logs.view(shape), slopes.view(shape)
 

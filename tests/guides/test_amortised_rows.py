@@ -203,3 +203,17 @@ def test_float32_stays_finite(family):
         slopes = torch.autograd.grad(loss, list(guide.parameters()))
         assert guide.trace.nodes[SITES[0]]["infer"]["scores"].log_softmax(-1).min() < -60
         assert loss.isfinite() and all(slope.isfinite().all() for slope in slopes)
+
+
+def test_the_sharpness_of_every_layer_is_told_whatever_its_law():
+    """Layers with different laws have families of different kinds, and two may have one of the same kind."""
+    torch.manual_seed(0)
+    net = Transformer(Features(1, copies=4), Output(3), width=4, heads=2, depth=3)
+    laws = (priors.DirichletRows(), priors.GammaRows(), priors.DirichletRows(concentration=2.0))
+    sites = [f"blocks.{index}.attention.rows" for index in range(3)]
+    model = BayesianModel(net, {**dict(zip(sites, laws, strict=True)), "*": Learned()}).double()
+    families = [guides.DirichletRows(), guides.WeibullRows(), guides.DirichletRows()]
+    for chosen in (default_rows(model.row_priors), dict(zip(sites, families, strict=True))):
+        summary = Guide(model, chosen, (X[:2],)).summary()
+        assert list(summary["dirichlet_rows"]["sharpness"]) == [sites[0], sites[2]]
+        assert list(summary["weibull_rows"]["sharpness"]) == [sites[1]]

@@ -73,6 +73,8 @@ def test_the_effective_weight_is_told():
     tokens = 8  # four a feature
     expected = 0.1 / (2 * 2 * tokens**2)
     assert averaged.info["row_kl_weight"] == pytest.approx(expected)
+    half = SVI(epochs=1, kl_weight=0.5).run(classifier(kl_weight=0.1), FAMILIES, data)
+    assert half.info["row_kl_weight"] == pytest.approx(0.05)
     off = driver.run(classifier(kl_weight=0.0), FAMILIES, data)
     assert off.info["row_kl_weight"] == 0.0
     assert "row_kl_weight" not in driver.run(classifier(rows=False), MeanField(), data).info
@@ -81,5 +83,7 @@ def test_the_effective_weight_is_told():
 def test_without_rows_there_is_nothing_to_warm_up():
     with pytest.raises(SettingError, match="the row_kl_warmup 0: the model draws no attention rows"):
         SVI(row_kl_warmup=0.5).run(classifier(rows=False), MeanField(), Data(X, Y))
+    with pytest.raises(SettingError, match="the row_kl_warmup 0: the model gives no KL of rows a weight"):
+        SVI(row_kl_warmup=0.5).run(classifier(kl_weight=0.0), FAMILIES, Data(X, Y))
     with pytest.raises(SettingError, match=r"row_kl_warmup = 1\.0: expected a share of the steps"):
         SVI(row_kl_warmup=1.0)

@@ -135,6 +135,32 @@ def test_rows_of_the_layers_that_a_glob_names(series):
     assert (nodes[ROWS[1]]["fn"].base_dist.concentration == 1).all()
 
 
+def test_rows_that_no_prior_covers_are_computed_whatever_the_net_did_before(series):
+    drawn, x, y = series({"*.rows": PriorRows()})
+    again = BayesianModel(drawn.net, Normal())
+    assert again.rows == () and not any("rows" in name for name in traced(again, x, y))
+    one = BayesianModel(drawn.net, {ROWS[1]: PriorRows(), "*": Normal()})
+    assert one.rows == ROWS[1:] and drawn.rows == ROWS
+
+
+def test_a_star_may_stand_for_all_rows(build):
+    model = BayesianModel(build(Series(5, 2)), {"*": PriorRows(), "*.*": Normal(), "position": Normal()})
+    assert model.rows == ROWS
+
+
+def test_equal_priors_are_one_prior(series):
+    """A spec that was written and read again has equal priors that are no longer the same object."""
+    settings = {"center": LearnedCenter(shared="global"), "kl_normalization": "entries"}
+    same, _, _ = series(dict.fromkeys(ROWS, PriorRows(**settings)))
+    equal, _, _ = series({row: PriorRows(**settings) for row in ROWS})
+    other, _, _ = series({ROWS[0]: PriorRows(**settings), ROWS[1]: PriorRows(**settings, concentration=2.0)})
+    counts = [[layer.attention.row_layers for layer in model.net.blocks] for model in (same, equal, other)]
+    assert counts == [[2, 2], [2, 2], [1, 1]]
+    learned = [[name for name, _ in model.net.named_parameters() if "row_prior" in name] for model in (same, equal)]
+    assert learned[0] == learned[1]
+    assert len(learned[0]) == 1 < sum("row_prior" in name for name, _ in other.net.named_parameters())
+
+
 def test_the_net_that_was_passed_keeps_its_softmax(build, batch_of):
     net = build(Series(5, 2))
     BayesianModel(net, {"*.rows": PriorRows(), "*": Normal()})

@@ -222,3 +222,32 @@ def test_several_threads_of_torch_draw_the_same_law(standard_errors):
     finally:
         torch.set_num_threads(threads)
     assert standard_errors(draws, c[0].double() / c[0].sum()) < 5
+
+
+@MASKS
+@DTYPES
+def test_the_gradient_of_a_sum_of_logs_counts_every_entry(dtype, masked):
+    """E sum ln a = sum psi(c) - n psi(S), whose slope in c_j is psi1(c_j) - n psi1(S)."""
+    c = torch.tensor([1.0, 0.5, 2.0, 1.0], dtype=dtype).expand(20_000, 4).clone().requires_grad_()
+    mask = torch.tensor([True, True, True, not masked])
+    logs_of(MaskedDirichlet(c, mask if masked else None).rsample())[:, :3].sum(-1).sum().backward()
+    if not masked:  # all entries at once, by one number a row
+        c.grad = None
+        logs_of(MaskedDirichlet(c).rsample()).sum(-1).sum().backward()
+    count = 3 if masked else 4
+    slopes = c.grad[:, :count].double()
+    kept = c.detach()[0, :count].double()
+    exact = torch.polygamma(1, kept) - count * torch.polygamma(1, kept.sum())
+    error = slopes.std(0) / len(slopes) ** 0.5
+    assert ((slopes.mean(0) - exact).abs() < 5 * error).all()
+    once = torch.polygamma(1, kept) - torch.polygamma(1, kept.sum())  # planted: the sum counted once
+    assert ((slopes.mean(0) - once).abs() > 5 * error).all()
+
+
+def test_concentrations_may_lie_in_memory_in_any_order():
+    torch.manual_seed(0)
+    turned = MaskedDirichlet((torch.rand(5, 300) + 0.1).T).sample()
+    assert turned.shape == (300, 5) and torch.allclose(turned.sum(-1), torch.ones(300))
+    torch.manual_seed(0)
+    plain = MaskedDirichlet((torch.rand(5, 300) + 0.1).T.contiguous()).sample()
+    assert torch.equal(turned, plain)

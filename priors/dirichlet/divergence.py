@@ -16,25 +16,42 @@ import torch
 from torch import Tensor
 
 from .gamma_functions import compare
-from .kernels import SMALLEST, RowFunction, flatten, only, run, valid
+from .kernels import SMALLEST, RowFunction, flatten, only, run, valid, whole
 
 
 def _divergence(c: Tensor, other: Tensor, mask: Tensor | None, learned: bool) -> tuple[Tensor, ...]:
-    """The divergence ``[R, 1]`` and its gradients in c and, if ``learned``, in the other concentrations."""
+    """The divergence ``[R, 1]`` and its gradients in c and, if ``learned``, in the other concentrations.
+
+    The sums are compared for all rows at once, since pieces of them would be too small to be worth their calls.
+    """
+    total, total_other, total_gap = run(_totals, c, other, mask)
+    of_row, change_of_row, trigamma_of_row = compare(total, total_other, total_gap)
+    value, *slopes = run(_entries, c, other, mask, change_of_row, total_gap * trigamma_of_row, learned)
+    return value - of_row, *slopes
+
+
+def _totals(c: Tensor, other: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """The sums of both and of their gap: the two are rounded by more than nearby rows differ."""
     c, other = valid(c, mask), other.clamp(min=SMALLEST)
-    gap = other - c
-    total, total_gap, total_other = (
-        only(values, mask).sum(-1, keepdim=True) for values in (c, gap, other.expand(c.shape))
+    total, total_other, total_gap = (
+        only(values, mask).sum(-1, keepdim=True) for values in (c, other.expand(c.shape), other - c)
     )
     if mask is not None:  # a row without valid entries: any number, compared with itself
         some = total > 0
         total, total_other = torch.where(some, total, 1.0), torch.where(some, total_other, 1.0)
-    # The difference of the sums has a sum of its own: each of them is rounded by more than nearby rows differ.
-    of_row, change_of_row, trigamma_of_row = compare(total, total_other, total_gap)
+    return total, total_other, total_gap
+
+
+def _entries(
+    c: Tensor, other: Tensor, mask: Tensor | None, change_of_row: Tensor, slope_of_row: Tensor, learned: bool
+) -> tuple[Tensor, ...]:
+    """What entries add to the divergence, ``[R, 1]``, and its gradients."""
+    c, other = valid(c, mask), other.clamp(min=SMALLEST)
+    gap = other - c
     of_entries, change, trigamma = compare(c, other, gap)
     change = change.sub_(change_of_row)
-    value = only(of_entries.addcmul_(other, change), mask).sum(-1, keepdim=True) - of_row
-    slope = only(torch.addcmul(total_gap * trigamma_of_row, gap, trigamma, value=-1), mask)
+    value = only(of_entries.addcmul_(other, change), mask).sum(-1, keepdim=True)
+    slope = only(torch.addcmul(slope_of_row, gap, trigamma, value=-1), mask)
     return (value, slope, only(change, mask)) if learned else (value, slope)
 
 
@@ -59,7 +76,7 @@ class Divergence(RowFunction):
     def forward(c: Tensor, other: Tensor, mask: Tensor | None, learned: bool, compile: bool) -> tuple[Tensor, ...]:
         shape = c.shape
         flat = c.reshape(-1, shape[-1]), flatten(other, shape), flatten(mask, shape)
-        value, *slopes = run(_divergence, *flat, learned, compile=compile)
+        value, *slopes = whole(_divergence, *flat, learned, compile=compile)
         return value.view(*shape[:-1], 1), *(slope.view(shape) for slope in slopes)
 
     @staticmethod

@@ -17,44 +17,54 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .kernels import run, valid
+from .kernels import cut, empty, run, valid
 
 
 def propose(c: Tensor, mask: Tensor | None, normal: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
     """``ln(x / d)``, and the logarithm of u', which is below 0 where the proposal is accepted."""
     c = valid(c, mask)
-    d = c + 2 / 3
+    nine_d = (9 * c).add_(6)
     # Below -1 + a little the acceptance is less than the least uniform number: clamped proposals are rejected.
-    s = (9 * d).rsqrt_().mul_(normal).clamp_(min=-1 + 8 * torch.finfo(c.dtype).eps)
+    s = nine_d.rsqrt().mul_(normal).clamp_(min=-1 + 8 * torch.finfo(c.dtype).eps)
     log = torch.log1p(s)
     first_terms = (s / 3).sub_(0.5).mul_(s).add_(1).mul_(s)
-    level = torch.log(uniform).addcmul_(log - first_terms, d, value=-3)
+    level = torch.log(uniform).addcmul_(first_terms.sub_(log), nine_d, value=1 / 3)
     return log.mul_(3).addcdiv_(level, c), level
 
 
 def noise(like: Tensor) -> tuple[Tensor, Tensor]:
-    """One standard normal and one uniform number above 0 an entry, by torch's generator."""
+    """One standard normal and one uniform number above 0 an entry, by torch's generator, in the order of the pieces."""
     lowest = torch.finfo(like.dtype).eps / 4
-    return torch.randn_like(like), torch.empty_like(like).uniform_(lowest, 1.0)
+    normal, uniform = empty(like, *like.shape), empty(like, *like.shape)
+    for one, other in zip(cut(normal), cut(uniform), strict=True):
+        one.normal_()
+        other.uniform_(lowest, 1.0)
+    return normal, uniform
 
 
-def draw(c: Tensor, mask: Tensor | None, compile: bool) -> Tensor:
-    """``ln(x / d)`` for x of Gamma(c), of any c above 0.
+def _propose_anew(c: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    return propose(c, mask, *noise(c))
+
+
+def draw(c: Tensor, mask: Tensor | None, compile: bool) -> tuple[Tensor, Tensor]:
+    """``ln(x / d)`` for x of Gamma(c), of any c above 0; and memory of the same shape to be used for something else.
 
     Args:
         c: ``[R, T]``.
         mask: Valid entries, which broadcast to it, or None. The others are drawn too, at c = 1.
         compile: See `run`.
     """
-    found, level = run(propose, c, mask, *noise(c), compile=compile)
-    found, flat = found.view(-1), valid(c, mask).view(-1)
+    if compile:  # which knows no generators
+        found, level = run(propose, c, mask, *noise(c), compile=True)
+    else:
+        found, level = run(_propose_anew, c, mask)
+    values, flat = found.view(-1), (c if mask is None else valid(c, mask)).reshape(-1)
     left = _rejected(level.view(-1))
     while len(left):
-        again = flat[left]
-        values, level = propose(again, None, *noise(again))
-        found[left] = values
-        left = left[_rejected(level)]
-    return found.view(c.shape)
+        again, of_again = _propose_anew(flat.index_select(0, left), None)
+        values.index_copy_(0, left, again)
+        left = left[_rejected(of_again)]
+    return found, level
 
 
 def _rejected(level: Tensor) -> Tensor:

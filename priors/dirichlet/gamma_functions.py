@@ -6,6 +6,7 @@ and ``lgamma`` cost more than everything else about a row; double precision uses
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -28,11 +29,18 @@ def polynomials(table: Table, w: Tensor) -> tuple[Tensor, ...]:
     if torch.compiler.is_compiling():
         return tuple(_horner(row, w) for row in table)
     powers, values = empty(w, len(table[0]), w.numel()), empty(w, len(table), w.numel())
-    powers[0] = 1.0
-    powers[1] = w.reshape(-1)
-    for k in range(2, len(powers)):
-        torch.mul(powers[k - 1], powers[1], out=powers[k])
-    return torch.mm(w.new_tensor(table), powers, out=values).view(len(table), *w.shape).unbind(0)
+    powers[0].fill_(1.0)
+    powers[1].copy_(w.reshape(-1))
+    torch.mul(powers[1], powers[1], out=powers[2])
+    for k in range(3, len(powers), 2):
+        higher = powers[k : k + 2]
+        torch.mul(powers[k - 2 : k][: len(higher)], powers[2], out=higher)
+    return torch.mm(_matrix(table, w.dtype, w.device), powers, out=values).view(len(table), *w.shape).unbind(0)
+
+
+@functools.cache
+def _matrix(table: Table, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(table, dtype=dtype, device=device)
 
 
 def _horner(row: tuple[float, ...], w: Tensor) -> Tensor:

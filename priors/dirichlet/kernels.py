@@ -7,8 +7,9 @@ a tuple of tensors with R rows. It is written once, without regard to how it run
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -17,39 +18,51 @@ from torch import Tensor
 from ..compiling import compiled
 
 Kernel = Callable[..., tuple[Tensor, ...]]
-PIECE = 200_000  # bytes of one tensor: some ten of them fit the caches of a core
+PIECE = 400_000  # bytes of one tensor: some ten of them fit a cache, and their work outweighs the calls
 SMALLEST = 1e-6  # what smaller concentrations count as
 
 
-def run(kernel: Kernel, *arguments: Any, compile: bool = False) -> tuple[Tensor, ...]:
+def run(kernel: Kernel, *arguments: Any, compile: bool = False, into: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
     """Apply a kernel to all rows.
 
     Args:
         kernel: See above.
         arguments: Its arguments; at least one tensor has all rows.
         compile: Compile it, if a compiler is found, and run it once over everything.
+        into: Tensors ``[R, T]`` that nobody needs any more, arguments among them, which may hold the first results:
+            to write to memory that is fresh costs more than much of what is computed.
     """
+    if torch.compiler.is_compiling():  # as part of another
+        return kernel(*arguments)
     if compile:
-        # Dynamo looks at the gradients of what it is given, and saved tensors that are no leaves warn about it.
-        plain = [a.detach() if isinstance(a, Tensor) else a for a in arguments]
-        return compiled(kernel)(*plain)
+        return whole(kernel, *arguments, compile=True)
     tensors = [a for a in arguments if isinstance(a, Tensor)]
     count = max(len(t) for t in tensors)
-    width = max(t[:1].nbytes for t in tensors)
-    step = max(1, PIECE * _parallel() // max(width, 1))
+    step = _rows(max(t[:1].nbytes for t in tensors))
     if count <= step:
         return kernel(*arguments)
-    whole: tuple[Tensor, ...] = ()
+    results: tuple[Tensor, ...] = ()
     with _Workspace.kept() as workspace:
-        for start in range(0, count, step):
+        pieces = [a.split(step) if isinstance(a, Tensor) and len(a) == count else repeat(a) for a in arguments]
+        targets: list[tuple[Tensor, ...]] = []
+        for index, piece in zip(range(-(-count // step)), zip(*pieces, strict=False), strict=False):
             workspace.taken = 0
-            part = slice(start, start + step)
-            found = kernel(*(a[part] if isinstance(a, Tensor) and len(a) == count else a for a in arguments))
-            if not whole:
-                whole = tuple(f.new_empty((count, *f.shape[1:])) for f in found)
-            for target, piece in zip(whole, found, strict=True):
-                target[part] = piece
-    return whole
+            found = kernel(*piece)
+            if not results:
+                fresh = (f.new_empty((count, *f.shape[1:])) for f in found[len(into) :])
+                results = (*into, *fresh)
+                targets = [target.split(step) for target in results]
+            for target, values in zip(targets, found, strict=True):
+                target[index].copy_(values)
+    return results
+
+
+def whole(function: Kernel, *arguments: Any, compile: bool) -> tuple[Tensor, ...]:
+    """Apply a function to all rows at once; uncompiled it may `run` kernels of its own."""
+    if not compile:
+        return function(*arguments)
+    # Dynamo looks at the gradients of what it is given, and saved tensors that are no leaves warn about it.
+    return compiled(function)(*(a.detach() if isinstance(a, Tensor) else a for a in arguments))
 
 
 class _Workspace:
@@ -83,6 +96,16 @@ def empty(like: Tensor, *shape: int) -> Tensor:
     """A tensor to be filled, which within a kernel is overwritten when the next piece is run."""
     workspace: _Workspace | None = getattr(_Workspace.current, "workspace", None)
     return like.new_empty(shape) if workspace is None else workspace.take(like, (shape[0], shape[1]))
+
+
+def cut(value: Tensor) -> tuple[Tensor, ...]:
+    """The pieces in which a kernel sees it."""
+    return value.split(_rows(value[:1].nbytes))
+
+
+def _rows(width: int) -> int:
+    """The number of rows of a piece, of which the widest tensor has ``width`` bytes a row."""
+    return max(1, PIECE * _parallel() // max(width, 1))
 
 
 def _parallel() -> int:

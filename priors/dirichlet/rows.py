@@ -38,14 +38,14 @@ def _pulled(
     r"""The gradient in the concentrations, :math:`V_j \sum_i g_i\, \partial(\cdot)_i / \partial \ln x_j`."""
     found: Tensor | None = None
     if on_rows is not None:
-        on_rows = rows * on_rows
-        found = on_rows - rows * on_rows.sum(-1, keepdim=True)
+        found = rows * on_rows
+        found = found.addcmul_(rows, found.sum(-1, keepdim=True), value=-1)
     if on_logs is not None:
         on_logs = only(on_logs.expand(rows.shape), mask)  # it may be one number a row, which the sum counts T times
-        direct = on_logs - rows * on_logs.sum(-1, keepdim=True)
+        direct = torch.addcmul(on_logs, rows, on_logs.sum(-1, keepdim=True), value=-1)
         found = direct if found is None else found + direct
     assert found is not None
-    return (found * slopes,)
+    return (found.mul_(slopes),)
 
 
 class _Gradient(RowFunction):
@@ -70,7 +70,8 @@ class DrawRows(RowFunction):
     def forward(concentration: Tensor, mask: Tensor | None, compile: bool) -> tuple[Tensor, Tensor, Tensor]:
         shape = concentration.shape
         c, mask = concentration.reshape(-1, shape[-1]).contiguous(), flatten(mask, shape)
-        rows, logs, slopes = run(_normalized, c, mask, draw(c, mask, compile), compile=compile)
+        relative, spare = draw(c, mask, compile)
+        rows, logs, slopes = run(_normalized, c, mask, relative, compile=compile, into=(spare, relative))
         return rows.view(shape), logs.view(shape), slopes.view(shape)
 
     @staticmethod

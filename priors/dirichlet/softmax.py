@@ -21,10 +21,10 @@ def _around(scores: Tensor, mask: Tensor | None, sharpness: Tensor, floor: float
 
 def _pulled(incoming: Tensor, concentration: Tensor, sharpness: Tensor, floor: float) -> tuple[Tensor, Tensor]:
     """Gradients in the scores and, ``[R, 1]``, in the sharpness; masked entries have softmax 0 and so no gradient."""
-    shares = (concentration - floor) / sharpness
-    weighted = incoming * shares
-    total = weighted.sum(-1, keepdim=True)
-    return sharpness * (weighted - shares * total), total
+    above = concentration - floor
+    weighted = incoming * above
+    total = weighted.sum(-1, keepdim=True) / sharpness
+    return weighted.addcmul_(above, total, value=-1), total
 
 
 class _Gradient(RowFunction):

@@ -135,6 +135,12 @@ def _foreign(result: Result, name: str) -> bool:
     return finite and name not in HIDDEN and f"{name}.labels" not in result.predictions
 
 
+def _observed(result: Result, name: str) -> Tensor:
+    """Probabilities of a set ``[M, C]``, without those of tokens that are not observed, where it has labels."""
+    p, y = (result.predictions.get(f"{name}.{key}") for key in ("probabilities", "labels"))
+    return p.flatten(0, -2) if y is None else flat_labelled(p, y)[0]
+
+
 def marginal_panels(comparison: Comparison, styles: Mapping[str, Style]) -> dict[str, list[Panel]]:
     """By method that has a prior, a few sites from the first to the last layer: prior against posterior."""
     panels: dict[str, list[Panel]] = {}

@@ -91,7 +91,9 @@ def predict(
     out: Annotated[Path, typer.Option(help="File to write, .csv or .npz.")],
     samples: Annotated[int, typer.Option(min=1, help="Draws from the posterior.")] = 32,
     seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Of the draws, default the run's.")] = None,
-    rows: Annotated[str, typer.Option(help="Random attention rows: sample them, or take their mean.")] = "sample",
+    rows: Annotated[
+        str, typer.Option(help="Random attention rows: sample, or mean: the plug-in row, Dirichlet mean or softmax.")
+    ] = "sample",
     parts: Annotated[bool, typer.Option("--parts", help="Add what data, rows and weights are unsure of.")] = False,
 ) -> None:
     """Predict new inputs: probabilities, entropy and mutual information, or means and intervals."""

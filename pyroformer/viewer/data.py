@@ -80,7 +80,7 @@ def see_attention(
 ) -> SeenAttention:
     """Look at the attention of a posterior on a few inputs.
 
-    Rows are averaged over draws of the weights and of the layers below; where the law of a row is known (a guide's), by
+    Rows are averaged over draws of the weights and of the layers below; where a guide draws them from a Dirichlet, by
     its mean and variance. The rows of a linearised Laplace posterior are those of the net itself at the drawn weights.
 
     Args:

@@ -111,7 +111,7 @@ def predict(
 @app.command()
 def generate(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run of the task text.")],
-    prompt: Annotated[str | None, typer.Option(help="Text to continue, default the start of a line.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Text to continue, default the start of a line or text.")] = None,
     tokens: Annotated[int, typer.Option(min=1, help="Characters or words to draw.")] = 200,
     temperature: Annotated[float, typer.Option(min=0, help="Below 1 prefers probable tokens; 0 takes the best.")] = 1.0,
     samples: Annotated[int, typer.Option(min=1, help="Draws from the posterior.")] = 16,

@@ -158,7 +158,7 @@ def evaluate(
 
 
 def parts(posterior: Posterior, split: Split, seed: int) -> dict[str, float]:
-    """The mean parts of the uncertainty over the first examples of a set, and what those of rows and weights lack for few draws."""
+    """The mean parts of the uncertainty over the first examples of a set, and what they lack for few draws."""
     found = decompose(posterior, take(split.x, slice(0, DECOMPOSED)), weights=NESTED, rows=NESTED, seed=seed)
     seen = torch.ones(found.data.shape, dtype=torch.bool)
     if split.y is not None and found.measure == "entropy":

@@ -34,7 +34,7 @@ def model_of(model: BayesianModel) -> dict[str, Any]:
 
 def _shapes(found: Any) -> Any:
     """Inputs or outputs as plain data: whether they are padded, or look ahead, is no setting and no shape of a net."""
-    return {type(found).__qualname__: asdict(found)} if is_dataclass(found) else None
+    return {type(found).__qualname__: asdict(found)} if is_dataclass(found) and not isinstance(found, type) else None
 
 
 def priors_of(model: BayesianModel) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def _foreign(result: Result, name: str) -> bool:
 
 def _observed(result: Result, name: str) -> Tensor:
     """Probabilities of a set ``[M, C]``, without those of tokens that are not observed, where it has labels."""
-    p, y = (result.predictions.get(f"{name}.{key}") for key in ("probabilities", "labels"))
+    p, y = result.predictions[f"{name}.probabilities"], result.predictions.get(f"{name}.labels")
     return p.flatten(0, -2) if y is None else flat_labelled(p, y)[0]
 
 

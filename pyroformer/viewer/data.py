@@ -187,7 +187,7 @@ def _spread(posterior: Posterior, x: Inputs, num_samples: int, seed: int) -> tup
 
 def _sides(net: nn.Module) -> dict[str, list[str]]:
     """Of the layers of a decoder that reads a source: which sequence their queries and their keys are of, by layer."""
-    found = {}
+    found: dict[str, list[str]] = {}
     for name, block in net.named_modules():
         if isinstance(block, DecoderBlock):
             found |= {f"{name}.attention": ["target", "target"], f"{name}.cross": ["target", "source"]}

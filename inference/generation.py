@@ -67,20 +67,20 @@ def generate(
 
     Args:
         posterior: Of a causal net with an output per token, such as a `Transformer` learns on the task ``text``.
-        prompt: Whole numbers ``[P]``, at least one.
+        prompt: Whole numbers ``[P]``, at least one: tokens that are predicted, and no padding.
         num_tokens: ``G``, how many to draw.
         num_samples: ``S``, default 32; a posterior without randomness takes one.
         temperature: :math:`\tau`, default 1; lower ones prefer probable tokens, 0 takes the most probable one. It
             changes what is drawn, and not what is told of it.
-        seed: Of the draws and the tokens; the global random state is left as it was.
-        excluded: Tokens that are never drawn.
+        seed: Of the draws and, in a stream of their own, of the tokens; the global random state is left as it was.
+        excluded: Tokens that are never drawn, fewer than all.
 
     Returns:
         The tokens with their uncertainty.
 
     Raises:
-        SettingError: A setting is out of range, or the net is not causal or has no output per token.
-        DataError: The prompt is empty.
+        SettingError: A setting is out of range, or the net is not causal, has no context or no output per token.
+        DataError: The prompt is empty, or holds what is no token.
     """
     context = _context(posterior)
     if num_tokens < 1:
@@ -90,10 +90,13 @@ def generate(
     if prompt.dim() != 1 or not len(prompt) or prompt.is_floating_point():
         found = f"prompt is {prompt.dtype} of shape {tuple(prompt.shape)}"
         raise DataError(f"{found}: expected whole numbers, at least one")
+    known = getattr(getattr(posterior.model.net, "outputs", None), "size", None)
+    if known is not None:
+        _check_tokens(posterior, prompt, excluded, known)
     device = next(posterior.model.parameters()).device
     tokens = prompt.to(device)
     steps: list[ClassPrediction] = []
-    chooser = torch.Generator().manual_seed(seed)
+    chooser = _chooser(seed)
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=[]))
         for manager in (torch.no_grad(), pyro.validation_enabled(False), store_as_it_was()):
@@ -104,6 +107,8 @@ def generate(
             stack.enter_context(eval_mode(owner.model))
         for _ in range(num_tokens):
             step = _next(posterior, functions, tokens[-context:].unsqueeze(0))
+            if known is None and not steps:
+                _check_tokens(posterior, prompt, excluded, step.probabilities.shape[-1])
             steps.append(step)
             token = chosen(step.probabilities[0], temperature, excluded, chooser)
             tokens = torch.cat([tokens, token.to(device)])
@@ -121,8 +126,30 @@ def _context(posterior: Posterior) -> int:
     if getattr(net, "looks_ahead", True):
         expected = "a causal net, whose outputs predict the tokens that follow: a transformer with causal: true"
         raise SettingError("", choice_name(type(net)), expected)
-    context: Any = net.context
-    return int(context)
+    context: Any = getattr(net, "context", None)
+    if not isinstance(context, int) or context < 1:
+        raise SettingError("", choice_name(type(net)), "a net whose context says how many tokens it takes at most")
+    return context
+
+
+def _check_tokens(posterior: Posterior, prompt: Tensor, excluded: Sequence[int], size: int) -> None:
+    """Raise an error unless the prompt is of tokens that are predicted, and some may be drawn."""
+    padding = getattr(getattr(posterior.model.net, "inputs", None), "padding", None)
+    for token in prompt.tolist():
+        if not 0 <= token < size or token == padding:
+            but = "" if padding is None or padding >= size else f" but the padding {padding}"
+            raise DataError(f"prompt holds {token}: expected whole numbers from 0 to {size - 1}{but}")
+    for token in excluded:
+        if not 0 <= token < size:
+            raise SettingError("excluded", token, f"whole numbers from 0 to {size - 1}")
+    if len(set(excluded)) == size:
+        raise SettingError("excluded", list(excluded), f"fewer than all {size} tokens")
+
+
+def _chooser(seed: int) -> torch.Generator:
+    """What chooses tokens: with the very seed it would repeat the numbers that weights and rows are drawn with."""
+    own = torch.randint(2**62, (), generator=torch.Generator().manual_seed(seed))
+    return torch.Generator().manual_seed(int(own))
 
 
 Function = tuple[Posterior, int, dict[str, Tensor]]
@@ -153,9 +180,9 @@ def _next(posterior: Posterior, functions: list[Function], x: Tensor) -> ClassPr
 
 def chosen(probabilities: Tensor, temperature: float, excluded: Sequence[int], generator: torch.Generator) -> Tensor:
     """One token ``[1]`` from probabilities ``[C]`` at a temperature."""
-    logs = probabilities.log()
+    logs = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()  # what is left may all be 0
     if len(excluded):
         logs[list(excluded)] = -torch.inf
     if not temperature:
         return logs.argmax(-1, keepdim=True)
-    return torch.multinomial((logs / temperature).softmax(-1), 1, generator=generator)
+    return torch.multinomial(((logs - logs.max()) / temperature).softmax(-1), 1, generator=generator)

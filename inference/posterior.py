@@ -116,7 +116,7 @@ class Posterior(ABC):
 
     @contextmanager
     def rows_as(self, rows: str) -> Iterator[None]:
-        """Within the block, draw random attention rows (``sample``) or take the mean of their law (``mean``).
+        """Within the block, draw random attention rows (``sample``) or take their plug-in value (``mean``).
 
         Raises:
             SettingError: ``rows`` is neither, or is ``mean`` where no rows are random.
@@ -170,15 +170,16 @@ class Posterior(ABC):
             batch_size: Examples that the net sees at once.
             calibrated: Whether a fitted calibration is applied, where there is one; default True.
             rows: Whether random attention rows are drawn, one set with each draw of the weights (``sample``, the
-                default), or stand at the mean of their law (``mean``, see `PlugInRows`): one pass for each draw of the
-                weights, and for all where no weight is random. Mean rows leave out what rows are unsure of.
+                default), or stand at their plug-in value (``mean``, see `PlugInRows`: the mean of Dirichlet rows, and
+                softmax attention for every other family): one pass for each draw of the weights, and for all where no
+                weight is random. Plug-in rows leave out what rows are unsure of.
 
         Returns:
             A `ClassPrediction` or a `RealPrediction`, on the CPU.
 
         Raises:
             DataError: ``x`` is empty, or holds NaN or infinity.
-            SettingError: ``rows`` is unknown, or asks for mean rows where no rows are random.
+            SettingError: ``rows`` is unknown, or asks for plug-in rows where no rows are random.
         """
         gathered = gathering(self.model.likelihood, len(first(x)))
         if calibrated and self.calibrated is not None:

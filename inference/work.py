@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
@@ -21,13 +22,19 @@ def guide_of(guide: Family | Mapping[str, Family] | Guide | None) -> Any:
 
 
 def model_of(model: BayesianModel) -> dict[str, Any]:
-    """The net with its settings, the likelihood and the priors of attention rows."""
+    """The net with its settings and what it was built for, the likelihood and the priors of attention rows."""
     net = model._modules["net"]
     return {
         "net": describe(net) if isinstance(net, Backbone) else f"{type(net).__qualname__} {net}",
+        "shapes": [_shapes(net.inputs), _shapes(net.outputs)] if isinstance(net, Backbone) else None,
         "likelihood": describe(model.likelihood),
         "rows": {name: describe(prior) for name, prior in model.row_priors.items()},
     }
+
+
+def _shapes(found: Any) -> Any:
+    """Inputs or outputs as plain data: whether they are padded, or look ahead, is no setting and no shape of a net."""
+    return {type(found).__qualname__: asdict(found)} if is_dataclass(found) and not isinstance(found, type) else None
 
 
 def priors_of(model: BayesianModel) -> dict[str, Any]:

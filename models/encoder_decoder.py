@@ -75,7 +75,7 @@ class EncoderDecoder(Backbone):
         depth: int = 2,
         mlp_ratio: float = 2.0,
     ):
-        super().__init__()
+        super().__init__(inputs, outputs)
         self.width, self.heads, self.depth, self.mlp_ratio = width, heads, depth, mlp_ratio
         check_count(self, "width", "heads", "depth")
         check_positive(self, "mlp_ratio")

@@ -24,10 +24,20 @@ class Output:
 
 
 class Backbone(nn.Module):
-    """A net that is built for the shapes of a task: ``Net(inputs, outputs, *, settings)``, its settings kept as
-    attributes. It takes batched weights ``[S, 1, ...]`` as they are."""
+    """A net that is built for the shapes of a task: ``Net(inputs, outputs, *, settings)``, all kept as attributes.
+
+    It takes batched weights ``[S, 1, ...]`` as they are.
+
+    Args:
+        inputs: What it was built for, or None where that does not change what it computes.
+        outputs: What it predicts, or None for the same reason.
+    """
 
     takes_batched_weights = True
+
+    def __init__(self, inputs: Input | None = None, outputs: Output | None = None):
+        super().__init__()
+        self.inputs, self.outputs = inputs, outputs
 
 
 class MLP(nn.Module):
@@ -102,7 +112,7 @@ class Transformer(Backbone):
         causal: bool | None = None,
         patch: int | None = None,
     ):
-        super().__init__()
+        super().__init__(inputs, outputs)
         self.width, self.heads, self.depth, self.mlp_ratio = width, heads, depth, mlp_ratio
         self.pool, self.causal, self.patch = pool, causal, patch
         check_count(self, "width", "heads", "depth")
@@ -118,7 +128,7 @@ class Transformer(Backbone):
             assert isinstance(inputs, Image)
             fits = patch > 0 and inputs.height % patch == 0 and inputs.width % patch == 0
             check(self, "patch", fits, f"a divisor of the image's height {inputs.height} and width {inputs.width}")
-            inputs = Image(inputs.height, inputs.width, inputs.channels, patch)
+            self.inputs = inputs = Image(inputs.height, inputs.width, inputs.channels, patch)
         self.per_token = outputs.per_token
         self.embedding = inputs.embedding(width)
         self.position = nn.Parameter(torch.empty(inputs.tokens, width))

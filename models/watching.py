@@ -24,8 +24,8 @@ def watching(net: nn.Module, rows: SeeRows | None = None, tokens: SeeTokens | No
 
     Args:
         net: A net whose own layers are looked at; those of other libraries are not seen.
-        rows: Called with the name of a layer's rows, the rows ``[..., B, H, T, T]``, computed or drawn, and the mask of
-            their valid entries, broadcastable to them, or None when all are.
+        rows: Called with the name of a layer's rows, the rows ``[..., B, H, T, M]`` of T queries and M keys, computed
+            or drawn, and the mask of their valid entries, broadcastable to them, or None when all are.
         tokens: Called with ``embedding`` and the tokens ``[..., B, T, D]`` that enter the first block, then with each
             block's name and the tokens that leave it.
     """

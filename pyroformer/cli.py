@@ -91,7 +91,9 @@ def predict(
     out: Annotated[Path, typer.Option(help="File to write, .csv or .npz.")],
     samples: Annotated[int, typer.Option(min=1, help="Draws from the posterior.")] = 32,
     seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Of the draws, default the run's.")] = None,
-    rows: Annotated[str, typer.Option(help="Random attention rows: sample them, or take their mean.")] = "sample",
+    rows: Annotated[
+        str, typer.Option(help="Random attention rows: sample, or mean: the plug-in row, Dirichlet mean or softmax.")
+    ] = "sample",
     parts: Annotated[bool, typer.Option("--parts", help="Add what data, rows and weights are unsure of.")] = False,
 ) -> None:
     """Predict new inputs: probabilities, entropy and mutual information, or means and intervals."""
@@ -109,7 +111,7 @@ def predict(
 @app.command()
 def generate(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run of the task text.")],
-    prompt: Annotated[str | None, typer.Option(help="Text to continue, default the start of a line.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Text to continue, default the start of a line or text.")] = None,
     tokens: Annotated[int, typer.Option(min=1, help="Characters or words to draw.")] = 200,
     temperature: Annotated[float, typer.Option(min=0, help="Below 1 prefers probable tokens; 0 takes the best.")] = 1.0,
     samples: Annotated[int, typer.Option(min=1, help="Draws from the posterior.")] = 16,

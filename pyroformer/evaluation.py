@@ -22,7 +22,7 @@ SHIFTED = "shifted"
 MOST_PASSES, FEWEST_DRAWS = 2**16, 50
 """Of a run's own k-hat: how many examples its draws may see together, and the fewest draws that tell something."""
 PLUG_IN = ("accuracy", "nll", "ece", "rmse", "coverage_90")
-"""What is measured of predictions with mean rows too."""
+"""What is measured of predictions with plug-in rows too."""
 DECOMPOSED, NESTED = 256, 8
 """Of a run with random rows: the first examples of a set whose uncertainty is decomposed, and draws of each kind."""
 LEVEL = 0.9
@@ -113,8 +113,8 @@ def evaluate(
         The metrics of every set, ``{"test": {"accuracy": ...}, ...}``: out-of-distribution sets carry their AUROC, AUPR
         and FPR95 against the test set by predictive entropy and by mutual information, ``shifted`` holds the means over
         corruptions at all severities, and with a calibration ``test`` also says what it was without. Where attention
-        rows are random, ``test`` says how the prediction with mean rows does (``plug_in_nll``), and every set but the
-        validation set what its first 256 examples are unsure of (``data_entropy``, ``rows_entropy``,
+        rows are random, ``validation`` and ``test`` say how the plug-in row does (``plug_in_nll``), and every set but
+        the validation set what its first 256 examples are unsure of (``data_entropy``, ``rows_entropy``,
         ``weights_entropy``, or ``variance``; see `decompose`). And the predictions as tensors, by ``set.quantity``.
     """
     measured: dict[str, Any] = {}
@@ -138,6 +138,8 @@ def evaluate(
                 kept[f"{name}.x"] = split.x
         if posterior.random_rows and name != "validation":
             measured[name] |= parts(posterior, split, seed)
+        if posterior.random_rows and name in ("validation", "test"):
+            measured[name] |= plug_in(posterior, split.x, split.y, num_samples, seed)
     if data.shifts:
         measured[SHIFTED] = mean_of([measured[name] for name in data.shifts])
     for name, split in data.ood.items():
@@ -148,8 +150,6 @@ def evaluate(
             kept |= _classes(name, prediction)
             if posterior.random_rows:
                 measured[name] |= parts(posterior, split, seed)
-    if posterior.random_rows and data.test.y is not None:
-        measured["test"] |= plug_in(posterior, data.test.x, data.test.y, num_samples, seed)
     if posterior.calibrated is not None and test is not None and data.test.y is not None:
         before = posterior.predict(data.test.x, num_samples, seed=seed, calibrated=False)
         uncalibrated = class_metrics(before, data.test.y)  # type: ignore[arg-type]
@@ -158,17 +158,18 @@ def evaluate(
 
 
 def parts(posterior: Posterior, split: Split, seed: int) -> dict[str, float]:
-    """The mean parts of the uncertainty over the first examples of a set, and what the rows' lacks for few draws."""
+    """The mean parts of the uncertainty over the first examples of a set, and what they lack for few draws."""
     found = decompose(posterior, take(split.x, slice(0, DECOMPOSED)), weights=NESTED, rows=NESTED, seed=seed)
     seen = torch.ones(found.data.shape, dtype=torch.bool)
     if split.y is not None and found.measure == "entropy":
         seen = split.y[:DECOMPOSED].reshape(seen.shape) >= 0
     means = {f"{name}_{found.measure}": float(part[seen].mean()) for name, part in found.parts.items()}
-    return {**means, "rows_shortfall": float(found.rows_shortfall[seen].mean())}
+    short = {"rows_shortfall": found.rows_shortfall, "weights_shortfall": found.weights_shortfall}
+    return {**means, **{name: float(values[seen].mean()) for name, values in short.items()}}
 
 
 def plug_in(posterior: Posterior, x: Inputs, y: Tensor, num_samples: int, seed: int) -> dict[str, float]:
-    """How predictions with the mean rows in the place of drawn ones do."""
+    """How predictions with the plug-in rows in the place of drawn ones do; see `PlugInRows`."""
     prediction = posterior.predict(x, num_samples, seed=seed, rows="mean")
     found = class_metrics(prediction, y) if isinstance(prediction, ClassPrediction) else real_metrics(prediction, y)
     return {f"plug_in_{key}": found[key] for key in PLUG_IN if key in found}

@@ -126,7 +126,8 @@ def generate(
 
     Args:
         run: From `load` or `fit`.
-        prompt: The text to continue; None (default) for the start of a line.
+        prompt: The text to continue; None (default) for the start of a line, or in a text without lines for its first
+            token.
         num_tokens: Characters or words to draw, default 200.
         num_samples: Draws from the posterior, default 16.
         temperature: Default 1; lower ones prefer probable tokens, 0 takes the most probable one.
@@ -143,7 +144,7 @@ def generate(
     vocabulary = vocabulary_of(known)
     if vocabulary is None:
         raise SpecError("RUN", next(iter(plain(run.spec.task))), "a run of the task text")
-    given = _given("\n" if prompt is None else prompt, vocabulary)
+    given = _given(_start(run, vocabulary) if prompt is None else prompt, vocabulary)
     if num_samples < 1:
         raise SpecError("--samples", num_samples, "a whole number of at least 1")
     try:
@@ -173,6 +174,17 @@ def generate(
         temperature=temperature,
         seed=seed,
     )
+
+
+def _start(run: Run, vocabulary: Vocabulary) -> str:
+    """The end of a line, or where the text has none the first token of training that is known."""
+    if "\n" in vocabulary.places:
+        return "\n"
+    data = run.spec.task.load()
+    now = vocabulary_of(data.source)
+    assert now is not None and isinstance(data.train.x, Tensor)
+    first = (now.tokens[number] for number in data.train.x.flatten().tolist() if 0 < number < len(now))
+    return next((token for token in first if token in vocabulary.places), vocabulary.tokens[1])
 
 
 def _given(prompt: str, vocabulary: Vocabulary) -> list[str]:

@@ -45,7 +45,7 @@ def predict_file(
         target: The file to write, whole or not at all: ``.csv`` or ``.npz``.
         num_samples: Draws from the posterior, default 32.
         seed: Of the draws, default the run's.
-        rows: ``sample`` (default), or ``mean`` for the mean of random attention rows; see `Posterior.predict`.
+        rows: ``sample`` (default), or ``mean`` for the plug-in value of random attention rows; see `PlugInRows`.
         parts: Whether the columns ``data``, ``rows`` and ``weights`` are added, the parts of the entropy in nats or of
             the variance, from draws of their own; see `decompose`. Default False.
 
@@ -54,7 +54,7 @@ def predict_file(
 
     Raises:
         SpecError: The target has another ending, or is the source; the run's folder is damaged; or ``rows`` is unknown,
-            or asks for mean rows of a run without random rows.
+            or asks for plug-in rows of a run without random rows.
         DataError: The source cannot be read, or does not fit the run's task.
         WriteError: The target cannot be written.
     """

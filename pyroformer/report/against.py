@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
+
+from scipy.special import stdtrit
 
 from ..inference.metrics import mean_and_standard_error
 from ..results import Comparison
-from .columns import HIDDEN, LOWER, NEAR, TEST, Column, is_severity, value
+from .columns import HIDDEN, LOWER, TEST, Column, is_severity, value
 
 METRIC = "nll"
+LEVEL = 0.95
+"""Of the interval around a difference; one that holds 0 does not tell a method from the baseline."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +35,18 @@ class Difference:
 
     @property
     def told(self) -> bool:
-        """Whether it is further from 0 than 2 standard errors; never with one seed."""
-        return abs(self.mean) > NEAR * self.standard_error
+        """Whether its interval leaves out 0; never with one seed."""
+        return self.count > 1 and abs(self.mean) > self.half_width
+
+    @cached_property
+    def half_width(self) -> float:
+        r"""How far the 95 % interval of Student's t reaches to both sides, NaN for one seed.
+
+        .. math:: t_{0.975,\, n-1}\, s / \sqrt n
+
+        That is 4.3 standard errors for 3 seeds, 2.8 for 5, and 2 for many.
+        """
+        return float(stdtrit(self.count - 1, (1 + LEVEL) / 2)) * self.standard_error if self.count > 1 else math.nan
 
     def __str__(self) -> str:
         return f"{self.mean:+.3f} ± {self.standard_error:.3f}".replace("-", "−")
@@ -75,7 +91,7 @@ class Standing:
     Args:
         baseline: A method.
         group: The set.
-        lower, higher: The methods whose NLL is lower, or higher, by more than noise.
+        lower, higher: The methods whose NLL is lower, or higher, by more than noise: their 95 % interval leaves out 0.
         near: Those that the seeds do not tell from the baseline.
     """
 

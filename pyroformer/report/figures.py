@@ -78,7 +78,7 @@ def standing_panels(comparison: Comparison) -> dict[str, list[tuple[Standing, Ma
     """By baseline, and by set, where the methods stand, and their differences from the baseline as a figure."""
     panels: dict[str, list[tuple[Standing, Markup]]] = {}
     for standing in standings(comparison):
-        found = {method: (gap.mean, gap.standard_error) for method, gap in standing.differences.items()}
+        found = {method: (gap.mean, gap.half_width) for method, gap in standing.differences.items()}
         made, (ax,) = figure(4.2, 0.6 + 0.17 * len(found))
         difference_lines(ax, found, f"{standing.measure} less that of “{standing.baseline}”, nats")
         label = f"{standing.measure} less that of {standing.baseline}"
@@ -119,7 +119,7 @@ def entropy_panels(comparison: Comparison) -> list[Panel]:
         names = [n for n in comparison.sets() if all(_foreign(result, n) for result in results)]
         if not names:
             continue
-        pooled = {n: torch.cat([r.predictions[f"{n}.probabilities"] for r in results]) for n in (TEST, *names)}
+        pooled = {n: torch.cat([_observed(r, n) for r in results]) for n in (TEST, *names)}
         inside, *outside = (metrics.entropy(p) for p in pooled.values())
         made, (ax,) = figure(2.9, 2.1)
         classes = pooled[TEST].shape[-1]
@@ -133,6 +133,12 @@ def _foreign(result: Result, name: str) -> bool:
     kept = [f"{TEST}.probabilities", f"{name}.probabilities"]
     finite = all(key in result.predictions and result.predictions[key].isfinite().all() for key in kept)
     return finite and name not in HIDDEN and f"{name}.labels" not in result.predictions
+
+
+def _observed(result: Result, name: str) -> Tensor:
+    """Probabilities of a set ``[M, C]``, without those of tokens that are not observed, where it has labels."""
+    p, y = result.predictions[f"{name}.probabilities"], result.predictions.get(f"{name}.labels")
+    return p.flatten(0, -2) if y is None else flat_labelled(p, y)[0]
 
 
 def marginal_panels(comparison: Comparison, styles: Mapping[str, Style]) -> dict[str, list[Panel]]:

@@ -41,7 +41,8 @@ class Text(Task):
 
     Shifted sets: ``typos``, the test sequences with a share of the tokens that are read replaced by others, and
     ``shuffled``, with the tokens of each in a random order. Out of distribution: ``random``, tokens drawn uniformly,
-    and of characters ``other_case``, the test text with upper and lower case exchanged.
+    and of characters ``other_case``, the test sequences with upper and lower case exchanged, where that changes most of
+    their tokens.
 
     Args:
         source: ``sonnets`` (default): thirty of Shakespeare's, 18 kB, which come with the package, or the file that
@@ -187,10 +188,12 @@ class Text(Task):
         generator = torch.Generator().manual_seed(self.split + 1)
         sets = {"random": Split(torch.randint(1, len(vocabulary), (count, self.length), generator=generator))}
         if self.unit == "character":
-            other = vocabulary.encode("".join(text).swapcase())
-            whole = other[: len(other) // self.length * self.length].view(-1, self.length)
-            if len(whole):
-                sets["other_case"] = Split(whole[: self.held_out])
+            own, other = (vocabulary.encode(tokens) for tokens in (text, [token.swapcase() for token in text]))
+            found = self._some(self._sequences(other, len(vocabulary))).x  # those of the test set
+            assert isinstance(found, Tensor)
+            whole = found[(found < len(vocabulary)).all(1)]
+            if len(whole) and float((other != own).double().mean()) > 0.5:
+                sets["other_case"] = Split(whole)
         return sets
 
 

@@ -26,8 +26,10 @@ def substituted(x: Tensor, share: float, vocabulary: int, generator: torch.Gener
         generator: Of places and tokens; a larger share changes the same places and more.
     """
     chosen = torch.rand(x.shape, generator=generator) < share
-    others = torch.randint(1, vocabulary - 1, x.shape, generator=generator)
-    others = others + ((x > 0) & (others >= x)).long()  # no token becomes itself
+    drawn = torch.randint(1, vocabulary - 1, x.shape, generator=generator)
+    others = drawn + (drawn >= x).long()  # no token becomes itself
+    # an unknown token has one other more
+    others = torch.where(x > 0, others, torch.randint(1, vocabulary, x.shape, generator=generator))
     return torch.where(chosen & (x < vocabulary), others, x)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import pyro
 import torch
@@ -16,6 +16,7 @@ from ..inference.decomposition import leaves
 from ..inference.posterior import NUM_SAMPLES, Posterior, store_as_it_was
 from ..models.calling import eval_mode
 from ..models.embeddings import FeatureEmbedding, PatchEmbedding, SeriesEmbedding, TokenEmbedding
+from ..models.encoder_decoder import DecoderBlock
 from ..models.sites import row_sites
 from ..models.watching import watching
 from ..priors import SettingError
@@ -77,10 +78,11 @@ def see_attention(
     words: Sequence[str] | None = None,
     features: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
+    unit: Literal["word", "character"] = "word",
 ) -> SeenAttention:
     """Look at the attention of a posterior on a few inputs.
 
-    Rows are averaged over draws of the weights and of the layers below; where the law of a row is known (a guide's), by
+    Rows are averaged over draws of the weights and of the layers below; where a guide draws them from a Dirichlet, by
     its mean and variance. The rows of a linearised Laplace posterior are those of the net itself at the drawn weights.
 
     Args:
@@ -92,6 +94,7 @@ def see_attention(
         words: Of the vocabulary, where inputs are tokens; default their numbers.
         features: Names of the features, where inputs are features; default their numbers.
         classes: Names of the classes; default their numbers.
+        unit: What ``words`` are, default ``word``; characters stand side by side.
 
     Raises:
         SettingError: The net has no attention of ours.
@@ -116,6 +119,7 @@ def see_attention(
         assert isinstance(prediction, RealPrediction)
         mean, low, high = prediction.mean, prediction.quantile(TAIL), prediction.quantile(1 - TAIL)
     shown = _shown(posterior.model.net) | {"words": words, "features": features, "classes": classes}
+    shown |= {"unit": unit if unit == "character" else None, "sides": _sides(posterior.model.net) or None}
     return SeenAttention(
         layers,
         first(x).detach().cpu(),
@@ -179,6 +183,15 @@ def _spread(posterior: Posterior, x: Inputs, num_samples: int, seed: int) -> tup
     levels = torch.tensor([TAIL, 1 - TAIL], dtype=torch.float64)
     low, high = outputs.double().softmax(-1).quantile(levels, 0)
     return low, high
+
+
+def _sides(net: nn.Module) -> dict[str, list[str]]:
+    """Of the layers of a decoder that reads a source: which sequence their queries and their keys are of, by layer."""
+    found: dict[str, list[str]] = {}
+    for name, block in net.named_modules():
+        if isinstance(block, DecoderBlock):
+            found |= {f"{name}.attention": ["target", "target"], f"{name}.cross": ["target", "source"]}
+    return found
 
 
 def _shown(net: nn.Module) -> dict[str, Any]:

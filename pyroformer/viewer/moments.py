@@ -47,7 +47,7 @@ class Layer:
 
 
 class RowMoments:
-    r"""Adds up rows over draws; where the law of a row is known, its mean and variance take the place of the draw.
+    r"""Adds up rows over draws; of a Dirichlet row, its mean and variance take the place of the draw.
 
     .. math:: E[A] = E_w E_q[A], \qquad \mathrm{Var}[A] = E_w \mathrm{Var}_q[A] + \mathrm{Var}_w E_q[A]
     """
@@ -83,7 +83,7 @@ class RowMoments:
         """The first two moments of rows, given what was drawn below them."""
         site = None if self.guide is None or name not in self.guide.trace.nodes else self.guide.trace.nodes[name]
         law = None if site is None or site["is_observed"] else law_of(site["fn"])
-        # a law with a plug-in value is of numbers that are yet to be normalised: its moments are not those of rows
+        # a law with a plug-in value is one whose rows have no known moments: they are normalised after the noise
         if law is not None and not hasattr(law, "plug_in"):
             try:
                 mean, variance = _by_draw(law.mean.double()), _by_draw(law.variance.double())

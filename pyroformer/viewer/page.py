@@ -15,6 +15,10 @@ from torch import Tensor
 from .data import SeenAttention
 
 LEVELS = 255
+MOST_CLASSES = 12
+"""How many classes a page keeps of a prediction, the most probable ones; the label is kept besides."""
+PADDING = "[padding]"
+"""What the viewer calls the padding of a text."""
 
 
 def packed(values: Tensor) -> dict[str, Any]:
@@ -49,9 +53,25 @@ def page_data(seen: SeenAttention) -> dict[str, Any]:
             for layer in seen.layers
         ],
         "truth": None if seen.y is None else _rounded(seen.y),
-        "prediction": {name: _rounded(getattr(seen, name)) for name in ("mean", "low", "high")},
+        "prediction": _prediction(seen),
         "parts": _rounded(seen.parts.movedim(0, -1), 5),
     }
+
+
+def _prediction(seen: SeenAttention) -> dict[str, Any]:
+    """The prediction and its spread; of many classes the most probable ones and the label, and which these are."""
+    kept = {name: getattr(seen, name) for name in ("mean", "low", "high")}
+    if seen.measure != "entropy" or seen.mean.shape[-1] <= MOST_CLASSES:
+        return {name: _rounded(values) for name, values in kept.items()}
+    chosen = seen.mean.topk(MOST_CLASSES, -1).indices
+    if seen.y is not None:
+        label = seen.y.long().clamp(min=0).unsqueeze(-1)
+        label = torch.where(seen.y.unsqueeze(-1) < 0, chosen[..., :1], label)
+        there = (chosen == label).any(-1, keepdim=True)
+        extra = torch.where(there, -1, label)  # no class where the label is among the others
+        chosen = torch.cat([chosen, extra], -1)
+    found: dict[str, Any] = {name: _rounded(v.gather(-1, chosen.clamp(min=0))) for name, v in kept.items()}
+    return {**found, "classes": chosen.tolist()}
 
 
 def _inputs(seen: SeenAttention) -> dict[str, Any]:
@@ -66,7 +86,8 @@ def _inputs(seen: SeenAttention) -> dict[str, Any]:
         return {"channels": pixels.shape[1], "pixels": base64.b64encode(scaled.numpy().tobytes()).decode("ascii")}
     if kind == "tokens":
         words = dict(enumerate(seen.shown.get("words") or ()))
-        return {"tokens": [[words.get(t, str(t)) for t in example] for example in x.tolist()]}
+        tokens = [[words.get(t, str(t)) for t in example] for example in x.tolist()]
+        return {"tokens": tokens, "padding": PADDING}
     return {"values": _rounded(x)} if x.dim() <= 3 else {}
 
 

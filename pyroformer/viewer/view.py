@@ -14,8 +14,9 @@ from ..choices import SpecError, check_file_to_write
 from ..inference.data import Inputs, take
 from ..inference.files import write_text
 from ..inference.posterior import NUM_SAMPLES, Posterior
+from ..tasks.text import vocabulary_of
 from .data import NUM_INPUTS, SeenAttention, has_attention, see_attention
-from .page import render
+from .page import PADDING, render
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 HEIGHT = 900
 """Of the frame in a notebook, in pixels."""
+SIGNS = {"\n": "⏎", "\t": "⇥", " ": "␣"}
+"""What stands for tokens that would not be seen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +84,7 @@ def attention_view(
         num_samples: Draws, default 32.
         seed: Of the draws.
         title: Of the page.
-        names: Names of ``words``, ``features`` or ``classes``; see `see_attention`.
+        names: Names of ``words``, ``features`` or ``classes``, and the ``unit`` of words; see `see_attention`.
 
     Raises:
         SettingError: The net has no attention of ours.
@@ -91,9 +94,17 @@ def attention_view(
 
 
 def names_of(source: Mapping[str, Any]) -> dict[str, Any]:
-    """The names that a run's records hold for words, features and classes."""
+    """The names that a run's records hold for words, features and classes.
+
+    Of a text the words are its vocabulary, with spaces and ends of lines as signs, and behind it the padding.
+    """
     found = {"words": source.get("words"), "features": source.get("features"), "classes": source.get("classes")}
-    return {name: value for name, value in found.items() if isinstance(value, list | tuple)}
+    names: dict[str, Any] = {name: value for name, value in found.items() if isinstance(value, list | tuple)}
+    vocabulary = vocabulary_of(dict(source))
+    if vocabulary is not None:
+        signs = [SIGNS.get(token, token) for token in vocabulary.tokens]
+        names |= {"words": [*signs, PADDING], "classes": signs, "unit": vocabulary.unit}
+    return names
 
 
 def seen_of(posterior: Posterior, data: TaskData, *, num_inputs: int, num_samples: int, seed: int) -> SeenAttention:

@@ -86,6 +86,17 @@ function tokens() {
 
 const featureName = (i) => (shown.features ? shown.features[i] : `x${i + 1}`);
 
+/* Of which sequence the queries and the keys of a layer are: a decoder that reads a source has two. */
+function sideOf(layer, axis) {
+  const sides = shown.sides && shown.sides[layer.name];
+  return sides ? sides[axis] : "source";
+}
+
+const queriesAreShown = (layer) => layer.shape[1] === tokens() && sideOf(layer, 0) === "source";
+const keysAreShown = (layer) => layer.shape[2] === tokens() && sideOf(layer, 1) === "source";
+const queryName = (index) => (sideOf(layerNow(), 0) === "target" ? `target ${index}` : tokenName(index, layerNow().shape[1]));
+const keyName = (index) => (sideOf(layerNow(), 1) === "target" ? `target ${index}` : tokenName(index, layerNow().shape[2]));
+
 function tokenName(index, count) {
   if (count !== tokens()) return `${index}`;
   if (shown.kind === "image") {
@@ -118,14 +129,14 @@ function drawInputs() {
   parent.replaceChildren();
   for (let n = 0; n < inputs; n++) {
     const p = predicted(n), truth = data.truth && data.truth[n];
-    const simple = isClasses && !Array.isArray(p[0]);
-    const right = simple && truth !== null && best(p) === truth;
+    const simple = isClasses && !Array.isArray(p[0]), ids = data.prediction.classes && data.prediction.classes[n];
+    const said = simple && (ids ? ids[best(p)] : best(p)), right = simple && truth !== null && said === truth;
     const content = [];
     if (shown.kind === "image") content.push(picture(n));
-    if (shown.kind === "tokens") content.push(make("span", { class: "words" }, shown.tokens[n].join(" ")));
+    if (shown.kind === "tokens") content.push(make("span", { class: "words" }, shown.tokens[n].filter((t) => t !== shown.padding).join(shown.unit === "character" ? "" : " ")));
     if (!content.length) content.push(make("span", { class: "words" }, `input ${n}`));
     if (simple) {
-      content.push(make("span", { class: truth !== null && !right ? "wrong" : null }, truth === null || right ? className(best(p)) : `${className(truth)}, said ${className(best(p))}`));
+      content.push(make("span", { class: truth !== null && !right ? "wrong" : null }, truth === null || right ? className(said) : `${className(truth)}, said ${className(said)}`));
     } else if (!isClasses) content.push(make("span", {}, p.map((v) => number(v)).join(", ")));
     parent.append(make("button", {
       role: "radio", "aria-checked": n === state.input, tabindex: n === state.input ? 0 : -1,
@@ -151,9 +162,9 @@ const stepQuery = (by) => {
 };
 
 function drawInput() {
-  const parent = find("input"), layer = layerNow(), [, queries, keys] = layer.shape, kind = state.show;
+  const parent = find("input"), layer = layerNow(), kind = state.show;
   const values = rowOf(layer, kind, state.head, state.query), most = largest(values), count = tokens();
-  const chooses = queries === count, paints = keys === count;
+  const chooses = queriesAreShown(layer), paints = keysAreShown(layer);
   const held = parent.contains(document.activeElement);
   const focusable = { tabindex: 0, role: "group", "aria-label": "Tokens of the input; arrow keys choose the query" };
   const share = (i) => (paints && most > 0 ? values[i] / most : 0);
@@ -195,7 +206,7 @@ function drawInput() {
   }
   parent.replaceChildren(content);
   if (held) content.focus();
-  find("input-heading").textContent = `Input ${state.input}` + (chooses ? `, query ${tokenName(state.query, queries)}` : "");
+  find("input-heading").textContent = `Input ${state.input}` + (chooses ? `, query ${queryName(state.query)}` : "");
   find("hint").textContent = chooses ? "Click a token, or step with the arrow keys, to choose the query whose row is painted." : "This layer's queries are not the tokens of the input: choose one in the matrix.";
 }
 
@@ -236,7 +247,7 @@ function drawMatrices() {
 }
 
 function drawRow() {
-  const layer = layerNow(), [, queries, keys] = layer.shape, width = 560, height = 130, base = height - 16;
+  const layer = layerNow(), keys = layer.shape[2], width = 560, height = 130, base = height - 16;
   const mean = rowOf(layer, "mean", state.head, state.query), sd = rowOf(layer, "sd", state.head, state.query);
   const most = largest(mean.map((m, i) => m + sd[i])) || 1, slot = (width - 34) / keys;
   const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "The query's row: mean and standard deviation by key" });
@@ -246,18 +257,18 @@ function drawRow() {
   }
   for (let i = 0; i < keys; i++) {
     const left = 34 + i * slot, middle = left + slot / 2;
-    svg.append(make("rect", { x: left + slot * 0.12, width: slot * 0.76, y: y(mean[i]), height: base - y(mean[i]), fill: "var(--mean)", "fill-opacity": 0.6 }, make("title", {}, `${tokenName(i, keys)}: ${number(mean[i], 3)} ± ${number(sd[i], 3)}`)));
+    svg.append(make("rect", { x: left + slot * 0.12, width: slot * 0.76, y: y(mean[i]), height: base - y(mean[i]), fill: "var(--mean)", "fill-opacity": 0.6 }, make("title", {}, `${keyName(i)}: ${number(mean[i], 3)} ± ${number(sd[i], 3)}`)));
     if (sd[i] > 0) svg.append(make("line", { x1: middle, x2: middle, y1: y(Math.max(0, mean[i] - sd[i])), y2: y(mean[i] + sd[i]), stroke: "var(--ink)", "stroke-width": Math.min(1.6, slot / 3) }));
     if (keys <= 24 || i % Math.ceil(keys / 16) === 0) svg.append(make("text", { x: middle, y: height - 4, "text-anchor": "middle" }, keys === tokens() && shown.kind === "image" ? tokenName(i, keys).replace("patch ", "") : `${i}`));
   }
   find("row").replaceChildren(svg);
-  const visible = layer.keys[state.input][state.query], name = tokenName(state.query, queries);
+  const visible = layer.keys[state.input][state.query], name = queryName(state.query);
   const order = [...mean.keys()].sort((a, b) => mean[b] - mean[a]).slice(0, 3);
   const at = (kind) => layer[kind][state.input][state.head][state.query];
   const tail = visible > 1 ? ` Entropy of a drawn row ${number(at("entropy"))}, of the mean row ${number(at("mean_entropy"))}, at most ${number(Math.log(visible))} nats (${visible} keys).` : "";
   find("said").textContent = visible === 0
     ? `Query ${name} is padding: it sees no key.`
-    : `Query ${name} looks most at ${order.map((i) => `${tokenName(i, keys)} (${number(mean[i])} ± ${number(sd[i])})`).join(", ")}.${tail}`;
+    : `Query ${name} looks most at ${order.map((i) => `${keyName(i)} (${number(mean[i])} ± ${number(sd[i])})`).join(", ")}.${tail}`;
 }
 
 function drawPrediction() {
@@ -266,11 +277,12 @@ function drawPrediction() {
   const parent = find("prediction"), grid = make("div", { class: "classes" });
   const percent = (v) => `${(100 * Math.max(0, Math.min(1, v))).toFixed(2)}%`;
   if (isClasses) {
-    const order = mean.length <= 12 ? [...mean.keys()] : [...mean.keys()].sort((a, b) => mean[b] - mean[a]).slice(0, 12);
-    for (const c of order) {
+    const ids = data.prediction.classes ? ofToken(data.prediction.classes[state.input]) : [...mean.keys()];
+    for (const c of mean.keys()) {
+      if (ids[c] < 0) continue;
       const bar = make("div", { class: "bar", title: `${number(mean[c], 3)}, 90 % of draws from ${number(low[c], 3)} to ${number(high[c], 3)}` }, make("b", { style: `width:${percent(mean[c])}` }));
       if (high[c] - low[c] > 0.005) bar.append(make("i", { style: `left:${percent(low[c])};width:${percent(high[c] - low[c])}` }));
-      grid.append(make("span", { class: c === truth ? "truth" : null }, className(c)), bar, make("span", {}, mean[c].toFixed(2)));
+      grid.append(make("span", { class: ids[c] === truth ? "truth" : null }, className(ids[c])), bar, make("span", {}, mean[c].toFixed(2)));
     }
     const notes = [data.samples > 1 ? `Bars: probability averaged over ${data.samples} draws; lines: the central 90 % of the draws.` : "One draw: no spread."];
     if (truth !== null && truth >= 0) notes.push(`Bold: the label, ${className(truth)}.`);
@@ -320,7 +332,7 @@ function drawHeads() {
     }
     parent.append(line);
   });
-  find("heads-heading").textContent = shown.kind === "image" ? `Layers and heads: where query ${tokenName(state.query, layerNow().shape[1])} looks` : "Layers and heads";
+  find("heads-heading").textContent = shown.kind === "image" ? `Layers and heads: where query ${queryName(state.query)} looks` : "Layers and heads";
 }
 
 /* The mean entropy of a head's rows on this input, over the largest that they could have. */

@@ -15,6 +15,7 @@ from pyroformer.inference import (
     MixturePosterior,
     TemperatureScaling,
     decompose,
+    decomposition,
 )
 from pyroformer.models import BayesianModel, Features, Gaussian, Output, Transformer
 from pyroformer.priors import Learned, Normal, SettingError
@@ -72,6 +73,9 @@ def test_entropies_are_those_summed_by_hand(logits):
     halves = entropy(logits.softmax(-1)[:, :4].unflatten(1, (2, 2)).mean(2)).mean(1)
     short = entropy(logits.softmax(-1)[:, :4].mean(1)) - halves
     assert torch.allclose(found.rows_shortfall, short.mean(0))
+    p = logits.softmax(-1).mean(1)
+    apart = (2 * entropy((p[0] + p[2]) / 2) + entropy(p[1])) / 3  # halves of three draws, by their sizes
+    assert torch.allclose(found.weights_shortfall, entropy(p.mean(0)) - apart)
 
 
 def test_chunks_change_nothing(logits, monkeypatch):
@@ -80,6 +84,40 @@ def test_chunks_change_nothing(logits, monkeypatch):
     monkeypatch.setattr("pyroformer.inference.posterior.MAX_NUMBERS", 2 * R * 6)  # two draws of the weights at once
     for found in (few, decompose(tabled(logits), inputs(), rows=R)):
         assert all(torch.allclose(found.parts[name], part) for name, part in whole.parts.items())
+
+
+def in_pieces(outputs, likelihood=None):
+    """The same posterior, run with some of the rows at a time, one piece after the other."""
+    posterior, at = tabled(outputs, likelihood), 0
+
+    def run(weights, x, size):
+        nonlocal at
+        s, r = weights["weight"][:, 0, 0].long(), (at + torch.arange(size)) % outputs.shape[1]
+        at += size
+        return outputs[s, r][:, x[:, 0].long()], {}
+
+    posterior.run = run
+    return posterior
+
+
+@pytest.mark.parametrize("likelihood", [None, Gaussian(scale=0.3)])
+def test_pieces_of_the_rows_change_nothing_and_are_not_kept(logits, likelihood, monkeypatch):
+    outputs = logits if likelihood is None else 1e4 + logits
+    whole = decompose(tabled(outputs, likelihood), inputs(), rows=R)
+    sizes, kind = [], decomposition._Entropies if likelihood is None else decomposition._Variances
+    see = kind.see
+
+    def watched(self, kept, piece, rows, found):
+        see(self, kept, piece, rows, found)
+        sizes.append((piece.stop - piece.start, max(value.numel() for value in kept.values())))
+
+    monkeypatch.setattr(kind, "see", watched)
+    monkeypatch.setattr("pyroformer.inference.posterior.MAX_NUMBERS", 2 * 6)  # two draws at once
+    found = decompose(in_pieces(outputs, likelihood), inputs(), rows=R)
+    assert [count for count, _ in sizes] == [2, 2, 1] * S
+    assert max(size for _, size in sizes) == N * outputs.shape[-1]  # and not R times that
+    for name in ("data", "rows", "weights", "rows_shortfall", "weights_shortfall"):
+        assert torch.allclose(getattr(found, name), getattr(whole, name))
 
 
 def test_variances_follow_the_law_of_total_variance():
@@ -91,6 +129,7 @@ def test_variances_follow_the_law_of_total_variance():
     assert torch.allclose(found.weights, loc.mean(1).var(0, correction=0))
     assert torch.allclose(found.total - found.data, loc.flatten(0, 1).var(0, correction=0))
     assert torch.allclose(found.rows_shortfall, found.rows / (R - 1))
+    assert torch.allclose(found.weights_shortfall, found.weights / (S - 1))
     assert not torch.allclose(found.weights, loc.mean(0).var(0, correction=0), atol=1e-2)  # planted: averaged first
 
 
@@ -116,7 +155,36 @@ def test_few_rows_make_their_part_too_small_by_what_the_halves_tell():
     assert exact == pytest.approx(leading, rel=0.15)
     told = float(found.rows_shortfall.mean())
     assert abs(told - exact) < 0.25 * exact
-    assert (found.weights == 0).all()
+    assert (found.weights == 0).all() and (found.weights_shortfall == 0).all()
+    swapped = decompose(tabled(logits.transpose(0, 1)), inputs(count), weights=rows, rows=2)  # as many weights instead
+    assert torch.allclose(swapped.weights, found.rows) and (swapped.rows < 1e-12).all()
+    assert abs(float(swapped.weights_shortfall.mean()) - exact) < 0.25 * exact
+    assert (swapped.rows_shortfall < 1e-12).all()
+
+
+def test_the_part_of_the_weights_is_off_by_both_shortfalls():
+    """Probabilities 1/2 ± 0.05 by the weights and ± 0.35 by the rows: what the weights add is known."""
+    draws, count = 4, 4000
+    generator = torch.Generator().manual_seed(0)
+    w = torch.randint(2, (draws, 1, count), generator=generator).double() * 2 - 1
+    a = torch.randint(2, (draws, draws, count), generator=generator).double() * 2 - 1
+    p = 0.5 + 0.05 * w + 0.35 * a
+    found = decompose(tabled(torch.stack([p, 1 - p], -1).log()), inputs(count), rows=draws, batch_size=64)
+    exact = math.log(2) - float(entropy(torch.tensor([0.45, 0.55]).double()))
+    gap, error = float(found.weights.mean()) - exact, float(found.weights.std()) / count**0.5
+    assert gap > 5 * error  # too large
+    told = float((found.rows_shortfall - found.weights_shortfall).mean())
+    assert abs(told - gap) < 0.15 * gap
+    assert float(found.rows_shortfall.mean()) - gap > 0.15 * gap  # planted: the weights' own shortfall left out
+    first_order = 4 * (0.35**2 * (1 - 1 / draws) - 0.05**2) / (2 * draws)
+    assert gap == pytest.approx(first_order, rel=0.25)
+
+
+def test_parts_are_at_most_the_logarithm_of_their_draws():
+    """Every draw is sure of another class: there is more to see than so few draws can show."""
+    logits = 60 * torch.eye(32).double().view(4, 8, 1, 32)
+    found = decompose(tabled(logits), inputs(1), weights=4, rows=8)
+    assert float(found.rows) == pytest.approx(math.log(8)) and float(found.weights) == pytest.approx(math.log(4))
 
 
 def built(weights, family, prior=None, seed=0):
@@ -181,6 +249,15 @@ def test_what_cannot_be_decomposed_is_refused(logits):
     for setting in ({"weights": 0}, {"rows": 0}):
         with pytest.raises(SettingError, match="a whole number of at least 1"):
             decompose(posterior, inputs(), **setting)
+    with pytest.raises(SettingError, match="rows = 1: expected a whole number of at least 2, as rows are random"):
+        decompose(posterior, inputs(), rows=1)
+    with pytest.raises(SettingError, match="weights = 1: expected a whole number of at least 2, as weights are random"):
+        decompose(posterior, inputs(), weights=1)
+    one = tabled(logits[:1])  # has no more
+    assert decompose(one, inputs(), weights=1, rows=R).num_weights == 1
+    assert decompose(MixturePosterior([one, tabled(logits[1:2])]), inputs(), weights=1, rows=R).num_weights == 2
+    points, x = built(Normal(), Delta(), prior="softmax")
+    assert decompose(points, x, weights=1, rows=1).num_rows == 1
     with pytest.raises(DataError, match="x: no examples"):
         decompose(posterior, inputs(0))
     with pytest.raises(DataError, match="holds nan"):

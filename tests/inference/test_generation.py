@@ -169,6 +169,10 @@ def test_float32_and_a_mean_field_guide():
         ({"temperature": float("nan")}, SettingError, "temperature = nan"),
         ({"prompt": PROMPT[:0]}, DataError, "expected whole numbers, at least one"),
         ({"prompt": PROMPT.double()}, DataError, "expected whole numbers, at least one"),
+        ({"prompt": torch.tensor([3, -1])}, DataError, "prompt holds -1: expected whole numbers from 0 to 4$"),
+        ({"prompt": torch.tensor([3, 5])}, DataError, "prompt holds 5: expected whole numbers from 0 to 4$"),
+        ({"excluded": [0, -1]}, SettingError, "excluded = -1: expected whole numbers from 0 to 4"),
+        ({"excluded": range(5)}, SettingError, "excluded = .*: expected fewer than all 5 tokens"),
     ],
 )
 def test_what_is_refused(fixed, given, error, said):
@@ -190,3 +194,59 @@ def test_nets_that_do_not_predict_the_next_token(outputs, settings, said):
     posterior = GuidePosterior(model, Guide(model, Delta(), (PROMPT[None],)), (PROMPT[None],))
     with pytest.raises(SettingError, match=said):
         generate(posterior, PROMPT, 2)
+
+
+def test_padding_is_no_prompt():
+    net = Transformer(Tokens(5, 5, padding=0, causal=True), Output(5, per_token=True), width=8, heads=2, depth=1)
+    model = BayesianModel(net, Normal(), Categorical(per_token=True))
+    posterior = GuidePosterior(model, Guide(model, Delta(), (PROMPT[None],)), (PROMPT[None],))
+    with pytest.raises(DataError, match="prompt holds 0: expected whole numbers from 0 to 4 but the padding 0"):
+        generate(posterior, PROMPT, 2)
+    assert generate(posterior, torch.tensor([3, 1]), 2).tokens.shape == (2,)
+
+
+class Table(torch.nn.Module):
+    """The next token by the last one alone: a causal net that is no backbone."""
+
+    looks_ahead = False
+
+    def __init__(self, **told):
+        super().__init__()
+        self.table = torch.nn.Embedding(5, 5)
+        for name, value in told.items():
+            setattr(self, name, value)
+
+    def forward(self, x):
+        return self.table(x)
+
+
+def test_a_net_of_the_user_says_what_it_takes():
+    def posterior_of(net):
+        model = BayesianModel(net, Normal(), Categorical(per_token=True))
+        return GuidePosterior(model, Guide(model, Delta(), (PROMPT[None],)), (PROMPT[None],))
+
+    assert generate(posterior_of(Table(context=4)), PROMPT, 6).tokens.shape == (6,)
+    for told in ({}, {"context": None}):
+        with pytest.raises(SettingError, match="a net whose context says how many tokens it takes at most"):
+            generate(posterior_of(Table(**told)), PROMPT, 2)
+    with pytest.raises(SettingError, match="fewer than all 5 tokens"):
+        generate(posterior_of(Table(context=4)), PROMPT, 2, excluded=range(5))
+
+
+def test_tokens_and_draws_have_streams_of_their_own(rows, monkeypatch):
+    seeds = []
+
+    def watched(probabilities, temperature, excluded, generator):
+        seeds.append(generator.initial_seed())
+        return chosen(probabilities, temperature, excluded, generator)
+
+    monkeypatch.setattr("pyroformer.inference.generation.chosen", watched)
+    for seed in (0, 0, 1, 2):
+        generate(rows, PROMPT, 1, num_samples=2, seed=seed)
+    assert seeds[0] == seeds[1] and len(set(seeds)) == 3 and not set(seeds) & {0, 1, 2}
+
+
+def test_improbable_tokens_are_drawn_where_all_others_are_excluded():
+    p, generator = torch.tensor([1.0, 0.0, 0.0]).double(), torch.Generator().manual_seed(0)
+    assert {int(chosen(p, 1.0, [0], generator)) for _ in range(40)} == {1, 2}
+    assert int(chosen(torch.tensor([0.2, 0.5, 0.3]).double(), 1e-300, (), generator)) == 1

@@ -1,10 +1,20 @@
-"""Mean rows in the place of drawn ones: one pass, whose numbers a net with these rows gives by hand."""
+"""Plug-in rows in the place of drawn ones: one pass, whose numbers a net with these rows gives by hand."""
 
 import pytest
 import torch
 
 from pyroformer import priors
-from pyroformer.guides import Delta, DirichletRows, Guide, MeanField, PlugInRows
+from pyroformer.guides import (
+    Delta,
+    DirichletRows,
+    Guide,
+    GumbelSoftmaxRows,
+    LogisticNormalRows,
+    LogNormalRows,
+    MeanField,
+    PlugInRows,
+    WeibullRows,
+)
 from pyroformer.guides.plug_in_rows import plug_in
 from pyroformer.inference import GuidePosterior, MixturePosterior
 from pyroformer.models import BayesianModel, Features, Output, Transformer
@@ -16,16 +26,16 @@ X = torch.randn(30, 3, generator=torch.Generator().manual_seed(0)).double()
 ALPHA, FLOOR = 2.0, 0.5
 
 
-def fitted(weights=None, family=None, seed=0, alpha=ALPHA):
+def fitted(weights=None, family=None, seed=0, alpha=ALPHA, rows=None, prior=FLAT):
     """Rows near softmax attention over learned weights, or over others."""
     torch.manual_seed(seed)
     net = Transformer(Features(3, copies=2), Output(4), width=8, heads=2, depth=2)
     with torch.no_grad():
         for block in net.blocks:
             block.attention.query.weight.mul_(6)  # scores large enough to matter
-    prior = {"*.rows": FLAT, "*": weights or Learned()}
+    prior = {"*.rows": prior, "*": weights or Learned()}
     model = BayesianModel(net, prior).double()
-    families = {"*.rows": DirichletRows(sharpness=alpha, floor=FLOOR)} | ({"*": family} if family else {})
+    families = {"*.rows": rows or DirichletRows(sharpness=alpha, floor=FLOOR)} | ({"*": family} if family else {})
     return GuidePosterior(model, Guide(model, families, (X[:2],)), (X[:2],))
 
 
@@ -55,6 +65,38 @@ def test_one_pass_with_the_mean_of_every_row():
     sampled = posterior.predict(X, 32)
     assert sampled.num_samples == 32 and posterior.num_samples is None
     assert not torch.allclose(found.probabilities, sampled.probabilities, atol=1e-3)  # planted: drawn rows
+
+
+def softmax_rows(scores):
+    return scores.softmax(-1)
+
+
+FAMILIES = {
+    "dirichlet": (lambda: DirichletRows(sharpness=ALPHA, floor=FLOOR), FLAT, mean_rows),
+    "logistic-normal": (lambda: LogisticNormalRows(sharpness=ALPHA), FLAT, softmax_rows),
+    "Gumbel-softmax": (lambda: GumbelSoftmaxRows(sharpness=ALPHA), FLAT, softmax_rows),
+    "Weibull": (lambda: WeibullRows(sharpness=ALPHA), priors.GammaRows(), softmax_rows),
+    "log-normal": (lambda: LogNormalRows(sharpness=ALPHA), priors.GammaRows(), softmax_rows),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_plug_in_row_of_every_family(name):
+    """The mean of a Dirichlet row; softmax attention, which is no mean of rows, in the other families."""
+    rows, prior, expected = FAMILIES[name]
+    posterior = fitted(rows=rows(), prior=prior)
+    found = posterior.predict(X, 8, rows="mean")
+    assert found.num_samples == 1
+    assert torch.allclose(found.probabilities, by_hand(posterior, expected))
+    other = softmax_rows if name == "dirichlet" else mean_rows
+    assert not torch.allclose(found.probabilities, by_hand(posterior, other), atol=1e-3)  # planted
+
+    scores = torch.tensor([2.0, 0.0, -1.0]).double()
+    torch.manual_seed(0)
+    drawn = rows().around(scores, None, torch.tensor(ALPHA).double()).rsample((40_000,)).double()
+    drawn = drawn / drawn.sum(-1, keepdim=True)
+    away = (drawn.mean(0) - expected(scores)).abs() / (drawn.std(0) / 40_000**0.5)
+    assert (away < 5).all() if name == "dirichlet" else (away > 5).any()
 
 
 def test_sharp_rows_are_their_mean():

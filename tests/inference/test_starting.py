@@ -22,7 +22,7 @@ from pyroformer.inference import (
     Monitor,
     Posterior,
 )
-from pyroformer.models import BayesianModel, Gaussian
+from pyroformer.models import BayesianModel, Categorical, Gaussian, Output, Tokens, Transformer
 from pyroformer.priors import Learned, Normal, Pretrained, SettingError, StudentT, Uniform
 
 X = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
@@ -159,6 +159,30 @@ def test_other_work_is_not_shared(tmp_path, other):
     made = other.get("model", model)()
     other.get("driver", SHORT).run(made, None, other.get("data", DATA), other.get("seed", 3), monitor)
     assert monitor.trainings == 1
+
+
+TOKENS = torch.randint(1, 5, (12, 6), generator=torch.Generator().manual_seed(0))
+BUILT = Tokens(5, 6, padding=0)
+
+
+@pytest.mark.parametrize(
+    "other", [Tokens(5, 6, padding=0, causal=True), Tokens(5, 6), Tokens(5, 6, padding=4)], ids=["causal", "none", "4"]
+)
+def test_a_net_for_other_inputs_is_not_shared(tmp_path, other):
+    """A causal net has the parameters and the settings of one that looks ahead, and is another one."""
+
+    def built(inputs):
+        torch.manual_seed(1)
+        net = Transformer(inputs, Output(5, per_token=True), width=8, heads=2, depth=1)
+        return BayesianModel(net, Normal(), Categorical(per_token=True))
+
+    data = Data(TOKENS, TOKENS.roll(-1, 1))
+    first, same_net, second = counted(tmp_path), counted(tmp_path), counted(tmp_path)
+    SHORT.run(built(BUILT), None, data, 3, first)
+    SHORT.run(built(BUILT), None, data, 3, same_net)
+    found = SHORT.run(built(other), None, data, 3, second)
+    assert (first.trainings, same_net.trainings, second.trainings) == (1, 0, 1)
+    assert same(found, SHORT.run(built(other), None, data, 3))
 
 
 def test_maximum_likelihood_does_not_depend_on_a_real_prior(tmp_path):

@@ -95,6 +95,16 @@ def test_a_text_that_has_changed_since(tmp_path):
     assert set(generate(load(tmp_path / "run"), "ab", num_tokens=9).text) <= set("abcd")
 
 
+@pytest.mark.parametrize("settings", [{}, {"unit": "word", "vocabulary": 3}])
+def test_a_text_without_lines_starts_with_its_first_token(settings, tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("d a b a b c " * 50, "utf-8")
+    task = {"text": {"path": str(path), "length": 8, **settings}}
+    run = fit(Spec(task=task, model=NET, driver={"ml": {"epochs": 1}}), out=tmp_path / "run")
+    found = generate(run, num_tokens=3)
+    assert found.prompt == ("a" if settings else "d") and len(found.tokens) == 3  # of the words, a and b are known
+
+
 MISTAKES = [
     (("--prompt", "naïve"), "--prompt: got ï; accepted: characters of the run's vocabulary, "),
     (("--prompt", ""), "--prompt: got ''; accepted: at least one character"),

@@ -24,11 +24,12 @@ def run(tmp_path_factory):
     return fit(spec, out=tmp_path_factory.mktemp("rows") / "run")
 
 
-def test_metrics_say_how_mean_rows_predict(run):
-    test, seed = run.spec.task.load().test, run.spec.seed
-    by_hand = class_metrics(run.posterior.predict(test.x, seed=seed, rows="mean"), test.y)
-    for key in ("accuracy", "nll", "ece"):
-        assert run.metrics["test"][f"plug_in_{key}"] == by_hand[key]
+def test_metrics_say_how_plug_in_rows_predict(run):
+    data, seed = run.spec.task.load(), run.spec.seed
+    for name, split in (("validation", data.validation), ("test", data.test)):
+        by_hand = class_metrics(run.posterior.predict(split.x, seed=seed, rows="mean"), split.y)
+        for key in ("accuracy", "nll", "ece"):
+            assert run.metrics[name][f"plug_in_{key}"] == by_hand[key]
     assert run.metrics["test"]["plug_in_nll"] != run.metrics["test"]["nll"]
     assert not any(key.startswith("plug_in") for key in run.metrics["noisy"])
 
@@ -41,7 +42,9 @@ def test_metrics_hold_the_mean_parts_of_every_set(run):
         for part, values in found.parts.items():
             assert run.metrics[name][f"{part}_entropy"] == pytest.approx(float(values.mean()))
         assert run.metrics[name]["rows_entropy"] > 0 < run.metrics[name]["weights_entropy"]
-        assert run.metrics[name]["rows_shortfall"] > 0
+        for part in ("rows", "weights"):
+            short = float(getattr(found, f"{part}_shortfall").mean())
+            assert run.metrics[name][f"{part}_shortfall"] == pytest.approx(short) and short > 0
     assert "rows_entropy" not in run.metrics["validation"]
 
 

@@ -140,6 +140,9 @@ def test_a_substitution_is_uniform_among_the_known_others():
     count = torch.bincount(found.flatten(), minlength=6).double()
     assert count[[0, 2, 5]].sum() == 0
     assert ((count[[1, 3, 4]] - 40_000 / 3).abs() < 5 * (40_000 * 2 / 9) ** 0.5).all()
+    unknown = substituted(0 * x, 1.0, 5, torch.Generator().manual_seed(1))  # has four others, the last one too
+    count = torch.bincount(unknown.flatten(), minlength=6).double()
+    assert count[[0, 5]].sum() == 0 and ((count[1:5] - 10_000).abs() < 5 * (40_000 * 3 / 16) ** 0.5).all()
     assert torch.equal(erased(x, 1.0, 5, torch.Generator()), torch.zeros_like(x))
     assert torch.equal(substituted(x + 3, 1.0, 5, torch.Generator()), x + 3)  # padding
 
@@ -176,6 +179,24 @@ def test_foreign_texts_have_no_padding_and_no_labels(sonnets):
     swapped = decoded(sonnets, sonnets.test)[:64].swapcase()
     assert all(a in (b, UNKNOWN) for a, b in zip(other, swapped, strict=True))
     assert len(sonnets.ood["random"].x.unique()) == sonnets.outputs.size - 1
+
+
+def test_the_other_case_is_that_of_the_test_sequences_and_of_letters():
+    data = Text(test=0.4, held_out=7).load()
+    vocabulary = vocabulary_of(data.source)
+    for own, other in zip(data.test.x, data.ood["other_case"].x, strict=True):
+        swapped = [token.swapcase() for token in vocabulary.tokens]
+        assert all(
+            vocabulary.tokens[b] in (swapped[a], UNKNOWN) for a, b in zip(own.tolist(), other.tolist(), strict=True)
+        )
+
+
+def test_a_text_without_case_has_no_other_case(tmp_path):
+    path = tmp_path / "numbers.txt"
+    path.write_text("314159 271828 x 161803 141421\n" * 60, "utf-8")
+    assert set(Text(path=str(path), length=8).load().ood) == {"random"}
+    path.write_text("three one four one five nine\n" * 60, "utf-8")
+    assert set(Text(path=str(path), length=8).load().ood) == {"random", "other_case"}
 
 
 def write_ud(folder):

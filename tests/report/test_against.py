@@ -3,9 +3,12 @@
 import math
 
 import pytest
+import torch
 
 from pyroformer.report import reading, write_html
-from pyroformer.report.against import differences, standings
+from pyroformer.report.against import Difference, differences, standings
+from pyroformer.report.plots import difference_lines
+from pyroformer.report.svg import figure
 from pyroformer.results import Comparison, Result
 
 SEEDS = (0.10, 0.40, 0.90)  # the seeds differ far more than the methods
@@ -35,6 +38,30 @@ def test_seeds_that_only_one_of_them_has_are_left_out():
     results = [result for result in comparison.results if (result.method, result.seed) != ("base", 2)]
     found = differences(Comparison("", "", results), "base", "test")
     assert found["a"].count == 2 and found["a"].mean == pytest.approx(0.015)
+
+
+@pytest.mark.parametrize(("count", "errors"), [(2, 12.71), (3, 4.30), (5, 2.78), (10, 2.26)])
+def test_more_than_noise_depends_on_the_number_of_seeds(count, errors):
+    assert Difference(0.0, 1.0, count).half_width == pytest.approx(errors, abs=0.005)
+    assert Difference(-errors - 0.01, 1.0, count).told and not Difference(errors - 0.01, 1.0, count).told
+
+
+def test_five_in_a_hundred_differences_of_nothing_are_told():
+    gaps = torch.randn(3000, 3, generator=torch.Generator().manual_seed(0)).double()
+    means, errors = gaps.mean(1), gaps.std(1) / 3**0.5
+    told = sum(Difference(float(m), float(e), 3).told for m, e in zip(means, errors, strict=True)) / 3000
+    noise = (0.05 * 0.95 / 3000) ** 0.5
+    assert abs(told - 0.05) < 5 * noise
+    assert float((means.abs() > 2 * errors).double().mean()) - 0.05 > 5 * noise  # planted: 2 standard errors
+
+
+def test_the_bars_are_the_intervals():
+    ax = figure(2, 2)[1][0]
+    difference_lines(ax, {"near": (0.3, 0.43), "far": (0.5, 0.43)}, "")
+    near, far = (line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2 and line.get_linewidth() == 1.1)
+    assert list(near) == pytest.approx([-0.13, 0.73]) and list(far) == pytest.approx([0.07, 0.93])
+    marks = [line.get_markerfacecolor() for line in ax.lines if line.get_marker() == "o"]
+    assert marks[0] == "none" and marks[1] != "none"
 
 
 def test_who_is_lower_higher_and_not_told_apart():

@@ -59,6 +59,11 @@ def test_the_second_table_has_the_shape_of_weights(classification, regression):
     assert best(last, found) == [] and "better" in last.direction and "lower" not in last.direction
 
 
+def test_words_and_plug_in_intervals_have_columns(numbers):
+    for metric, label in (("bits_per_word", "bits a word"), ("plug_in_coverage_90", "90 % cover, plug-in rows")):
+        assert [column.label for column in details(numbers({"a": [0.93]}, metric=metric))] == [label]
+
+
 def test_a_heavier_tail_is_no_worse_fit(numbers):
     values = {"a": [55.0, 60.0], "b": [80.0, 0.3], "c": [0.1, 0.2]}
     found = numbers(values, group="fit", metric="k_hat")

@@ -11,7 +11,16 @@ from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 
 from pyroformer.inference import metrics
-from pyroformer.report import entropy_histograms, method_styles, prior_posterior, risk_coverage_curves, shift_curves
+from pyroformer.report import (
+    entropy_histograms,
+    figures,
+    method_styles,
+    prior_posterior,
+    risk_coverage_curves,
+    shift_curves,
+)
+from pyroformer.report.figures import _observed
+from pyroformer.results import Comparison, Result
 
 
 @pytest.fixture
@@ -151,3 +160,20 @@ def test_the_prior_of_a_point_estimate_stays_in_view(ax, value):
     inside = ((before > low) & (before < high)).double().mean()
     assert inside > 0.05 and steps(ax.patches[1])[0].max() > 0
     draw(ax)
+
+
+def test_padded_tokens_are_in_no_histogram():
+    """A test set whose observed tokens are sure and whose padding is not: only the sure ones are drawn."""
+    sure, unsure = torch.tensor([0.99, 0.005, 0.005]), torch.full((3,), 1 / 3)
+    p = torch.stack([sure, sure, unsure, unsure]).expand(5, 4, 3)
+    y = torch.tensor([0, 0, -100, -100]).expand(5, 4)
+    predictions = {"test.probabilities": p, "test.labels": y, "far.probabilities": p}
+    result = Result("a", 0, {}, {"test": {}, "far": {}}, [], predictions)
+    assert _observed(result, "test").shape == (10, 3) and (_observed(result, "test") == sure).all()
+    assert _observed(result, "far").shape == (20, 3)
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "entropy_histograms", lambda ax, inside, outside, **_: seen.append((inside, outside)))
+        figures.entropy_panels(Comparison("", "", [result]))
+    ((inside, outside),) = seen
+    assert len(inside) == 10 and float(inside.max()) < 0.1 < float(outside["far"].max())

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from itertools import product
 
 import numpy as np
 import pytest
@@ -14,7 +15,19 @@ import pyroformer
 from pyroformer import Spec, fit, priors
 from pyroformer.guides import Delta, DirichletRows, Guide, MeanField
 from pyroformer.inference import GuidePosterior
-from pyroformer.models import BayesianModel, Gaussian, Image, Output, Series, Tokens, Transformer
+from pyroformer.inference.data import take
+from pyroformer.models import (
+    BayesianModel,
+    Categorical,
+    EncoderDecoder,
+    Gaussian,
+    Image,
+    Output,
+    Pair,
+    Series,
+    Tokens,
+    Transformer,
+)
 from pyroformer.priors import Normal
 from pyroformer.viewer import AttentionView, render, see_attention
 from pyroformer.viewer.page import packed
@@ -26,10 +39,12 @@ NASTY = "</script><script>alert(1)</script>"
 
 def posterior_of(inputs, x, outputs=3, per_token=False, likelihood=None, rows=True):
     torch.manual_seed(0)
-    net = Transformer(inputs, Output(outputs, per_token), width=8, heads=2, depth=2)
+    kind = EncoderDecoder if isinstance(inputs, Pair) else Transformer
+    net = kind(inputs, Output(outputs, per_token), width=8, heads=2, depth=2)
     model = BayesianModel(net, {**({"*.rows": FLAT} if rows else {}), "*": Normal()}, likelihood)
     families = {**({"*.rows": DirichletRows()} if rows else {}), "*": MeanField(init_scale=0.1)}
-    return GuidePosterior(model, Guide(model, families, (x[:2],)), (x[:2],))
+    example = (take(x, slice(0, 2)),)
+    return GuidePosterior(model, Guide(model, families, example), example)
 
 
 def data_of(page):
@@ -121,12 +136,19 @@ CASES = {
     "reals": (Series(7), torch.randn(3, 7, 1), {"outputs": 2, "likelihood": Gaussian()}, {}),
     "features": ("features", torch.randn(3, 2), {}, {"features": ["size", "price"]}),
     "per token": (Tokens(5, 4), torch.randint(5, (3, 4)), {"per_token": True, "likelihood": "tokens"}, {}),
+    "pair": (
+        Pair(Tokens(5, 4), Tokens(6, 4)),
+        (torch.randint(5, (3, 4)), torch.randint(6, (3, 4))),
+        {"per_token": True, "likelihood": "tokens"},
+        {"words": list("abcde")},
+    ),
+    "many classes": (Tokens(5, 4), torch.randint(5, (3, 4)), {"outputs": 40}, {}),
 }
 
 
 @pytest.fixture(params=CASES)
 def page(request):
-    from pyroformer.models import Categorical, Features
+    from pyroformer.models import Features
 
     inputs, x, settings, names = CASES[request.param]
     inputs = Features(2, copies=2) if inputs == "features" else inputs
@@ -145,19 +167,70 @@ def test_every_kind_of_input_has_a_page(page):
         assert len(shown["values"][0]) * shown["copies"] == count and shown["features"] == ["size", "price"]
 
 
+def test_of_many_classes_the_most_probable_and_the_label_are_kept():
+    x, y = torch.randint(5, (3, 4)), torch.tensor([[3, -100, 7, 39]] * 3)
+    likelihood = Categorical(per_token=True)
+    seen = see_attention(posterior_of(Tokens(5, 4), x, 40, True, likelihood), x, y, num_samples=3)
+    found = data_of(render(seen))["prediction"]
+    for n, t in product(range(3), range(4)):
+        ids, order = found["classes"][n][t], seen.mean[n, t].argsort(descending=True).tolist()
+        assert set(ids[:12]) == set(order[:12])
+        assert int(y[n, t]) in ids if y[n, t] >= 0 else ids[12] == -1
+        assert (ids[12] == -1) == (int(y[n, t]) in order[:12] or bool(y[n, t] < 0))
+        for name in ("mean", "low", "high"):
+            kept = [float(getattr(seen, name)[n, t, c]) for c in ids if c >= 0]
+            assert found[name][n][t][: len(kept)] == pytest.approx(kept, abs=1e-3)
+
+
+def test_a_decoder_s_layers_are_not_named_after_the_source():
+    inputs, x, _, names = CASES["pair"]
+    seen = see_attention(
+        posterior_of(inputs, x, per_token=True, likelihood=Categorical(per_token=True)), x, num_samples=2, **names
+    )
+    sides = data_of(render(seen))["shown"]["sides"]
+    assert {name: sides.get(name, ["source", "source"]) for name in (layer.name for layer in seen.layers)} == {
+        "encoder.0.attention": ["source", "source"],
+        "encoder.1.attention": ["source", "source"],
+        "decoder.0.attention": ["target", "target"],
+        "decoder.0.cross": ["target", "source"],
+        "decoder.1.attention": ["target", "target"],
+        "decoder.1.cross": ["target", "source"],
+    }
+
+
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no browser to run the page in")
-def test_a_browser_draws_it(page, tmp_path):
+def test_a_browser_names_the_tokens_of_a_target(tmp_path):
+    inputs, x, _, names = CASES["pair"]
+    posterior = posterior_of(inputs, x, per_token=True, likelihood=Categorical(per_token=True))
+    page = render(see_attention(posterior, x, num_samples=2, **names))
+    said = {}
+    for index, layer in ((0, "encoder"), (2, "decoder"), (3, "cross")):
+        drawn = drawn_by_browser(page, tmp_path, f"layer={index}&query=2").stdout
+        said[layer] = re.search(r'id="said"[^>]*>Query ([^<]*) looks most at ([^<]*?) \(0', drawn).groups()
+    own = [re.fullmatch(r"[a-e] \(\d\)", name) is not None for pair in said.values() for name in pair]
+    target = [re.fullmatch(r"target \d", name) is not None for pair in said.values() for name in pair]
+    assert own == [True, True, False, False, False, True] and target == [not each for each in own]
+
+
+def drawn_by_browser(page, tmp_path, state):
+    """What Chromium makes of a page in a state of its address."""
     (tmp_path / "page.html").write_text(page, "utf-8")
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
     options += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--dump-dom"]
     options += [f"--user-data-dir={tmp_path / 'browser'}"]
-    address = f"file://{tmp_path / 'page.html'}#input=1&layer=1&head=1&query=2&show=sd"
-    done = subprocess.run(["chromium", *options, address], capture_output=True, text=True, timeout=120)
+    address = f"file://{tmp_path / 'page.html'}#{state}"
+    return subprocess.run(["chromium", *options, address], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no browser to run the page in")
+def test_a_browser_draws_it(page, tmp_path):
+    done = drawn_by_browser(page, tmp_path, "input=1&layer=1&head=1&query=2&show=sd")
     drawn = done.stdout
-    assert re.search(r'<h2 id="rows-heading">Rows of blocks\.1\.attention, head 1</h2>', drawn), done.stderr[-2000:]
-    assert drawn.count('aria-pressed="true" aria-label="blocks.1.attention, head 1"') == 1
-    assert re.search(r'id="said"[^>]*>Query [^<]* looks most at', drawn)
     data = data_of(page)
+    name = data["layers"][1]["name"]
+    assert f'<h2 id="rows-heading">Rows of {name}, head 1</h2>' in drawn, done.stderr[-2000:]
+    assert drawn.count(f'aria-pressed="true" aria-label="{name}, head 1"') == 1
+    assert re.search(r'id="said"[^>]*>Query [^<]* looks most at', drawn)
     layer, entropy = data["layers"][1], data["layers"][1]["entropy"][1][1][2]
     if layer["keys"][1][2] > 1:
         assert f"Entropy of a drawn row {entropy:.2f}" in drawn
@@ -195,3 +268,27 @@ def test_a_damaged_file_of_a_run_is_named(run, tmp_path):
     (tmp_path / "attention.safetensors").write_bytes((run.folder / "attention.safetensors").read_bytes()[:-9])
     with pytest.raises(SpecError, match=r"attention.safetensors: got not a safetensors file"):
         attention_of(tmp_path)
+
+
+@pytest.mark.parametrize("unit", ["character", "word"])
+def test_a_run_on_text_shows_its_words(unit, tmp_path):
+    from pyroformer.tasks.text import vocabulary_of
+    from pyroformer.viewer import write_attention
+
+    lines = "the quick fox\njumps over the dog\n"
+    (tmp_path / "text.txt").write_text(lines * 30 + "the fox\n", "utf-8")
+    net = {"transformer": {"width": 8, "heads": 2, "depth": 1}}
+    task = {"text": {"path": str(tmp_path / "text.txt"), "unit": unit, "length": 16}}
+    run = fit(Spec(task=task, model=net, driver={"ml": {"epochs": 1}}), out=tmp_path / "run")
+    seen = write_attention(run, tmp_path / "page.html", num_samples=1)
+    data = data_of((tmp_path / "page.html").read_text("utf-8"))
+    source = json.loads((run.folder / "data.json").read_text("utf-8"))
+    vocabulary = vocabulary_of(source.get("source", source))
+    signs = {"\n": "⏎", " ": "␣"}
+    expected = [
+        ["[padding]" if t == len(vocabulary) else signs.get(vocabulary.tokens[t], vocabulary.tokens[t]) for t in row]
+        for row in run.spec.task.load().test.x[: len(seen)].tolist()
+    ]
+    assert data["shown"]["tokens"] == expected and "⏎" in expected[0] and "[padding]" in expected[-1]
+    assert data["shown"].get("unit") == ("character" if unit == "character" else None)
+    assert data["shown"]["padding"] == "[padding]" and "⏎" in data["shown"]["classes"]

@@ -11,26 +11,26 @@ from .style import COLORS, INK, MUTED, SMALL, tidy
 
 
 def difference_lines(ax: Axes, values: Mapping[str, tuple[float, float]], label: str, *, names: bool = True) -> Axes:
-    """For each method its difference from a baseline and two standard errors to both sides, below each other.
+    """For each method its difference from a baseline and the interval around it, below each other.
 
     Args:
         ax: Where to draw.
-        values: By method the difference and its standard error, NaN where it is not known.
+        values: By method the difference and how far its interval reaches to both sides, NaN where it is not known.
         label: What the difference is of.
         names: Write the methods' names, default True.
 
-    Differences far beyond those of most methods stand as arrows at the edge. Those of more than 2 standard errors are
-    filled: blue below the baseline, orange above it.
+    Differences far beyond those of most methods stand as arrows at the edge. Those whose interval leaves out 0
+    are filled: blue below the baseline, orange above it.
     """
-    reach = sorted(abs(mean) + 2 * _known(error) for mean, error in values.values())
+    reach = sorted(abs(mean) + _known(half) for mean, half in values.values())
     edge = 1.15 * max(reach[math.ceil(0.8 * len(reach)) - 1], 1e-6)
-    for place, (mean, error) in enumerate(values.values()):
+    for place, (mean, half) in enumerate(values.values()):
         beyond = abs(mean) > edge
-        told = abs(mean) > 2 * error
+        told = abs(mean) > half
         color = MUTED if not told else COLORS[0] if mean < 0 else COLORS[1]
         x = math.copysign(0.97 * edge, mean) if beyond else mean
-        if not beyond and error > 0:
-            ax.plot([x - 2 * error, x + 2 * error], [place, place], color=color, linewidth=1.1, solid_capstyle="butt")
+        if not beyond and half > 0:
+            ax.plot([x - half, x + half], [place, place], color=color, linewidth=1.1, solid_capstyle="butt")
         marker = (">" if mean > 0 else "<") if beyond else "o"
         ax.plot(x, place, marker, color=color, markersize=4, markerfacecolor=color if told else "none")
     tidy(ax, label, "")
@@ -43,5 +43,5 @@ def difference_lines(ax: Axes, values: Mapping[str, tuple[float, float]], label:
     return ax
 
 
-def _known(error: float) -> float:
-    return 0.0 if math.isnan(error) else error
+def _known(half: float) -> float:
+    return 0.0 if math.isnan(half) else half

@@ -132,6 +132,7 @@ def _study(found: _Definitions) -> Schema:
     types_of: dict[str, Schema] = {
         "seeds": {"type": "integer", "minimum": 1, "default": 1},
         "reference": {"type": ["string", "null"], "minLength": 1, "default": None},
+        "baselines": {"type": ["array", "null"], "items": {"type": "string"}, "default": None},
         "base": part,
         "methods": {"type": "object", "minProperties": 1, "additionalProperties": part},
     }

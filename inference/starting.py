@@ -20,6 +20,8 @@ def trained(
 ) -> tuple[BayesianModel, dict[str, Any]]:
     """A model that starts where a point estimate ends, and what the estimate has to say of itself.
 
+    Attention rows that the model draws are computed by softmax in the estimate, in which they are no weights.
+
     Args:
         start: The driver of the point estimate.
         model: The model; it is copied.
@@ -33,9 +35,10 @@ def trained(
         the ``info`` of the estimate.
     """
     with monitor.labelled(part="start"):
-        found = start.run(model, None, data, seed, monitor)
-    found.model.set_initial_values({name: value[0] for name, value in found.draw(1).items()})
-    return found.model, dict(found.info)
+        found = start.run(model.without_rows(), None, data, seed, monitor)
+    started = model.with_rows_of(found.model)
+    started.set_initial_values({name: value[0] for name, value in found.draw(1).items()})
+    return started, dict(found.info)
 
 
 def check_start(driver: Driver) -> None:

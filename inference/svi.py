@@ -48,7 +48,7 @@ class SVI(Started, Optimizing):
             tokens of a sequence share its weights, so the bound stays the same and its gradient varies less. Layers of
             pyroformer alone can use the last two; the posterior's ``info`` tells which did.
         start: How the net is trained before the guide is made around it: ``ml`` or ``map`` with their settings, or None
-            (default): not at all.
+            (default): not at all. Attention rows are computed by softmax meanwhile.
         bound: ``elbo`` (default), ``importance_weighted`` or ``renyi``. The others weigh several draws a step, by their
             densities: they want ``particles``, no tempering, and guides with a density or point masses; with
             minibatches they are biased upwards where ``renyi`` is below 1.
@@ -103,7 +103,7 @@ class SVI(Started, Optimizing):
             return f"the row_kl_warmup 0: the model {none}"
         if self.bound.weighs_draws and model.rows:
             return f"the bound elbo: the others weigh whole draws, and {model.rows[0]} is drawn for every example"
-        return None if self.start is None else self.start.refusal(model)
+        return None if self.start is None else self.start.refusal(model.without_rows())
 
     def check(self, model: BayesianModel, guide: Families | None) -> None:
         super().check(model, guide)

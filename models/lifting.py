@@ -164,6 +164,30 @@ class BayesianModel(PyroModule):
         model._modules["weight_priors"].center(values)
         return model
 
+    def without_rows(self) -> BayesianModel:
+        """A copy that computes all attention rows by softmax; the model itself where it draws none."""
+        if not self.rows:
+            return self
+        model = copy.deepcopy(self)
+        set_row_priors(row_sites(model._modules["net"]), {})
+        model.rows, model.row_priors = (), {}
+        model._shapes = {name: value.shape for name, value in model._modules["net"].named_parameters()}
+        model._any_learned = bool(model.learned)
+        return model
+
+    def with_rows_of(self, other: BayesianModel) -> BayesianModel:
+        """A copy of a model of the same net whose attention rows are drawn as here.
+
+        Args:
+            other: What `without_rows` gave, trained meanwhile; its numbers are kept, and what row priors learn is that
+                of this model.
+        """
+        if not self.rows:
+            return other
+        model = copy.deepcopy(self)
+        model.load_state_dict(other.state_dict(), strict=False)
+        return model
+
     @property
     def no_fresh_start(self) -> str | None:
         """Why `reinitialized` cannot work, or None when it can."""

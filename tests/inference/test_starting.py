@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from pyroformer.guides import DirichletRows as RowFamily
 from pyroformer.guides import LowRank, MeanField
 from pyroformer.inference import (
     IVON,
@@ -22,8 +23,17 @@ from pyroformer.inference import (
     Monitor,
     Posterior,
 )
-from pyroformer.models import BayesianModel, Categorical, Gaussian, Output, Tokens, Transformer
-from pyroformer.priors import Learned, Normal, Pretrained, SettingError, StudentT, Uniform
+from pyroformer.models import BayesianModel, Categorical, Features, Gaussian, Output, Tokens, Transformer
+from pyroformer.priors import (
+    ContextualCenter,
+    DirichletRows,
+    Learned,
+    Normal,
+    Pretrained,
+    SettingError,
+    StudentT,
+    Uniform,
+)
 
 X = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
 DATA = Data(X, X.sum(-1, keepdim=True))
@@ -53,6 +63,30 @@ def test_learned_parameters_start_there_too():
     started = SVI(epochs=1, learning_rate=1e-12, start=SHORT).run(model(prior), MeanField(), DATA, 3).model.learned
     for name, value in trained.items():
         torch.testing.assert_close(started[name], value)
+
+
+def numbers(posterior):
+    """Every trained number and one draw of the weights, by name."""
+    return {**posterior.model.learned, **{name: value[0] for name, value in posterior.draw(1).items()}}
+
+
+@pytest.mark.parametrize("weights", [Learned(), Normal()], ids=["learned", "random"])
+def test_random_rows_start_from_the_net_whose_rows_are_computed(weights):
+    torch.manual_seed(1)
+    net = Transformer(Features(2), Output(1), width=4, heads=2, depth=1)
+    rows = {"*.rows": DirichletRows(center=ContextualCenter(), kl_weight=0.1)}
+    random = BayesianModel(net, {**rows, "*": weights}, Gaussian(scale=0.3))
+    plain = BayesianModel(net, {"*": weights}, Gaussian(scale=0.3))
+    families = {"*.rows": RowFamily(), **({} if isinstance(weights, Learned) else {"*": MeanField(init_scale=1e-6)})}
+    trained = SHORT.run(plain, None, DATA, 3)
+    started = SVI(epochs=1, learning_rate=1e-12, start=SHORT).run(random, families, DATA, 3)
+    assert started.model.rows == random.rows and random.without_rows().rows == () and plain.without_rows() is plain
+    for name, value in numbers(trained).items():
+        torch.testing.assert_close(numbers(started)[name], value, atol=1e-4, rtol=1e-4)
+    assert any("row_prior" in name for name in started.model.learned)  # what the prior of rows learns is still there
+    cold = SVI(epochs=1, learning_rate=1e-12).run(random, families, DATA, 3)
+    gaps = [(numbers(cold)[name] - value).abs().max() for name, value in numbers(trained).items()]
+    assert max(gaps) > 1e-3  # planted: no start
 
 
 def test_records_of_the_start_are_marked():

@@ -10,7 +10,7 @@ from ..priors.settings import check, check_count, check_positive
 from .attention import Attention
 from .embeddings import Input, Pair
 from .layers import LayerNorm, Linear
-from .transformer import Backbone, Block, Output
+from .transformer import Backbone, Block, Output, positions, visible
 
 
 class DecoderBlock(Block):
@@ -116,7 +116,7 @@ class EncoderDecoder(Backbone):
         """
         memory, source_mask = self.encoded(source, source_mask)
         tokens, target_mask = self.embedding(target, target_mask)
-        tokens = tokens + _positions(self.position, tokens, "the target")
+        tokens = tokens + positions(self.position, tokens, "the target")
         length = tokens.shape[-2]
         earlier = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
         valid = visible(target_mask, target_mask)
@@ -129,29 +129,8 @@ class EncoderDecoder(Backbone):
     def encoded(self, source: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """The memory ``[..., B, M, D]`` of a source, and the mask ``[B, M]`` of its valid tokens or None."""
         tokens, mask = self.source_embedding(source, mask)
-        tokens = tokens + _positions(self.source_position, tokens, "the source")
+        tokens = tokens + positions(self.source_position, tokens, "the source")
         valid = visible(mask, mask)
         for block in self.encoder:
             tokens = block(tokens, valid)
         return self.source_norm(tokens), mask
-
-
-def visible(queries: Tensor | None, keys: Tensor | None) -> Tensor | None:
-    """Which keys a query may see, ``[B, 1, T or 1, M or 1]``; padded queries see none, and so contribute nothing.
-
-    Args:
-        queries: Valid queries ``[B, T]``, or None when all are.
-        keys: Valid keys ``[B, M]``, or None when all are.
-    """
-    parts = [] if queries is None else [queries[:, None, :, None]]
-    parts += [] if keys is None else [keys[:, None, None, :]]
-    if not parts:
-        return None
-    return parts[0] if len(parts) == 1 else parts[0] & parts[1]
-
-
-def _positions(position: Tensor, tokens: Tensor, what: str) -> Tensor:
-    length, most = tokens.shape[-2], position.shape[-2]
-    if length > most:
-        raise ValueError(f"{what} has {length} tokens an example: expected at most {most}")
-    return position.narrow(-2, 0, length)

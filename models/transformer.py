@@ -40,6 +40,28 @@ class Backbone(nn.Module):
         self.inputs, self.outputs = inputs, outputs
 
 
+def visible(queries: Tensor | None, keys: Tensor | None) -> Tensor | None:
+    """Which keys a query may see, ``[B, 1, T or 1, M or 1]``; padded queries see none, and so contribute nothing.
+
+    Args:
+        queries: Valid queries ``[B, T]``, or None when all are.
+        keys: Valid keys ``[B, M]``, or None when all are.
+    """
+    parts = [] if queries is None else [queries[:, None, :, None]]
+    parts += [] if keys is None else [keys[:, None, None, :]]
+    if not parts:
+        return None
+    return parts[0] if len(parts) == 1 else parts[0] & parts[1]
+
+
+def positions(position: Tensor, tokens: Tensor, what: str) -> Tensor:
+    """The rows of a table of positions that go with tokens ``[..., T, D]``; an error names what has too many."""
+    length, most = tokens.shape[-2], position.shape[-2]
+    if length > most:
+        raise ValueError(f"{what} has {length} tokens an example: expected at most {most}")
+    return position.narrow(-2, 0, length)
+
+
 class MLP(nn.Module):
     """Two affine maps with a GELU between them."""
 
@@ -157,13 +179,10 @@ class Transformer(Backbone):
             ``[B, C]``, or ``[B, T, C]`` per token; with sample dimensions ``[S, B, ...]``.
         """
         tokens, mask = self.embedding(x, mask)
-        length = tokens.shape[-2]
-        if length > self.context:
-            raise ValueError(f"x has {length} tokens an example: expected at most {self.context}")
-        tokens = tokens + self.position.narrow(-2, 0, length)
-        visible = self.visible(length, mask, tokens.device)
+        tokens = tokens + positions(self.position, tokens, "x")
+        seen = self.visible(tokens.shape[-2], mask, tokens.device)
         for block in self.blocks:
-            tokens = block(tokens, visible)
+            tokens = block(tokens, seen)
         tokens = self.norm(tokens)
         if self.per_token:
             return self.head(tokens)
@@ -172,10 +191,8 @@ class Transformer(Backbone):
     def visible(self, length: int, mask: Tensor | None, device: torch.device) -> Tensor | None:
         """Which keys a query may see, ``[B, 1, T, T]``; padded queries see none, and so contribute nothing."""
         causal = torch.ones(length, length, dtype=torch.bool, device=device).tril() if not self.looks_ahead else None
-        if mask is None:
-            return causal
-        both = (mask.unsqueeze(-1) & mask.unsqueeze(-2)).unsqueeze(-3)
-        return both if causal is None else both & causal
+        valid = visible(mask, mask)
+        return causal if valid is None else valid if causal is None else valid & causal
 
     def pooled(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """One vector an example, its token axis kept: ``[..., B, 1, D]``."""

@@ -27,7 +27,7 @@ def _tell(error: Exception) -> None:
 
 
 class Compiled:
-    """A function of tensors that is compiled at its first call; where that fails it runs as it is.
+    """A function of tensors that is compiled when it is called; where that fails it runs as it is.
 
     The first axis of its tensors may change its length from call to call without compiling anew.
 
@@ -46,16 +46,21 @@ class Compiled:
         if self._failed:
             return self.function(*arguments)
         if self._compiled is not None:
-            return self._run(self._compiled, arguments)
-        with self._first:
-            try:
-                found = self._run(compiling := torch.compile(self.function), arguments)
-            except Exception as error:
-                found = self.function(*arguments)  # raises where the arguments are at fault
-                self._failed = True
-                _tell(error)
-            else:
-                self._compiled = compiling
+            return self._tried(self._compiled, arguments)
+        with self._first:  # who waited here finds it compiled, or failed
+            compiling = self._compiled or torch.compile(self.function)
+            found = self.function(*arguments) if self._failed else self._tried(compiling, arguments)
+            self._compiled = None if self._failed else compiling
+            return found
+
+    def _tried(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """Run a compiled function, which other dtypes or widths compile anew; where that fails, the plain one."""
+        try:
+            return self._run(function, arguments)
+        except Exception as error:
+            found = self.function(*arguments)  # raises where the arguments are at fault
+            self._failed = True
+            _tell(error)
             return found
 
     @staticmethod

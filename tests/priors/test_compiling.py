@@ -39,9 +39,9 @@ def outcome(rows, masked, compile):
 
 
 @NEEDS_COMPILER
-def test_compiled_equals_eager(untold):
+@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+def test_compiled_equals_eager(untold, masked):
     torch._dynamo.reset()
-    masked = True
     found = {}
     for rows in (40, 64):
         found[rows] = outcome(rows, masked, True)
@@ -49,6 +49,23 @@ def test_compiled_equals_eager(untold):
             torch.testing.assert_close(ours, theirs, rtol=2e-4, atol=2e-4)
     assert not compiling._told.is_set()  # it did compile
     assert not torch.allclose(found[40][1], outcome(41, masked, False)[1][:, :40])  # planted: other scores
+
+
+def test_what_fails_after_the_first_call_runs_as_it_is_too(untold, monkeypatch):
+    def compile_once(function):
+        def run(values):
+            if values.dtype == torch.float64:
+                raise RuntimeError("no such kernel")
+            return function(values)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compile_once)
+    doubled = compiling.Compiled(lambda values: (2 * values,))
+    assert doubled(torch.ones(2))[0].sum() == 4
+    with pytest.warns(RuntimeWarning, match="running uncompiled, since compiling failed: RuntimeError no such kernel"):
+        assert doubled(torch.ones(2, dtype=torch.float64))[0].sum() == 4
+    assert doubled(torch.ones(2, dtype=torch.float64))[0].sum() == 4  # and says so once
 
 
 @NEEDS_COMPILER

@@ -24,7 +24,8 @@ class MeanField(FlatFamily):
     .. math:: q(w) = \prod_i \mathcal N(w_i \mid m_i, s_i^2)
 
     on the unconstrained space of each site. All entries are one vector: a run costs one draw, and the KL to normal and
-    flat priors is one closed-form sum.
+    flat priors is one closed-form sum; other priors, and the change of variables of constrained sites, are counted at
+    the draw.
 
     .. math:: \mathrm{KL} = \sum_i \ln\frac{\sigma_i}{s_i} + \frac{s_i^2 + (m_i - \mu_i)^2}{2\sigma_i^2} - \frac12
 
@@ -38,7 +39,7 @@ class MeanField(FlatFamily):
         Graves, 2011; Blundell et al., 2015, "Weight uncertainty in neural networks", Eq. 1.
     """
 
-    _run = ("_outer", "_pieces", "_noise", "_signs", "_together")
+    _run = ("_outer", "_pieces", "_noise", "_signs", "_together", "_mapped")
 
     def __init__(self, *, init_scale: float = 1e-2):
         super().__init__()
@@ -63,6 +64,7 @@ class MeanField(FlatFamily):
         pieces = zip(self.loc.split(self.sizes), scale.split(self.sizes), values.split(self.sizes, -1), strict=True)
         self._outer, self._pieces = outer, dict(zip(self.shapes, pieces, strict=True))
         self._together: set[str] = set()
+        self._mapped: dict[str, Tensor] = {}
         self._signs: dict[str, tuple[Tensor, Tensor]] = {}
 
     def posterior(self, name: str, prior: Distribution, msg: Message) -> tuple[Distribution | Tensor, Tensor | None]:
@@ -74,6 +76,8 @@ class MeanField(FlatFamily):
             if not msg["cond_indep_stack"]:
                 self._together.add(name)
             return q.to_event(prior.event_dim), value
+        if not msg["cond_indep_stack"]:
+            self._mapped[name] = value
         free_dim = len(shape) - self.inner[name]
         return dist.TransformedDistribution(q.to_event(free_dim), transform.with_cache()), transform(value)
 
@@ -110,15 +114,19 @@ class MeanField(FlatFamily):
         return mean + affine(x * signs_in, noise) * signs_out
 
     def contribution(self, sites: dict[str, Message], priors: dict[str, Distribution]) -> Contribution:
-        covered = frozenset(n for n in self._together if n in sites and counts_once(sites[n]))
+        covered = frozenset(n for n in (*self._together, *self._mapped) if n in sites and counts_once(sites[n]))
         if not covered:
             return Contribution()
-        normal = self.normal_priors(covered, priors)
+        normal = self.normal_priors(covered, priors, covered - self._mapped.keys())
         log_prior = normal.expected(self.loc, (2 * self.log_scale).exp())
         for name in normal.others:
             log_prior = log_prior + priors[name].log_prob(sites[name]["value"]).sum() / self._outer.numel()
         logs = self.log_scale if normal.weight is None else self.log_scale * normal.weight
-        return Contribution(log_prior, logs.sum() + normal.count * (HALF_LOG_2PI + 0.5), covered)
+        entropy = logs.sum() + normal.count * (HALF_LOG_2PI + 0.5)
+        for name in covered & self._mapped.keys():  # the change of variables, by the draw
+            jacobian = self.transforms[name].log_abs_det_jacobian(self._mapped[name], sites[name]["value"])
+            entropy = entropy + jacobian.sum() / self._outer.numel()
+        return Contribution(log_prior, entropy, covered)
 
     def summary(self) -> dict[str, Any]:
         scale = self.scale.detach()

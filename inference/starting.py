@@ -12,7 +12,7 @@ from ..priors.settings import check
 from .data import Data
 from .driver import Driver, check_place
 from .monitor import Monitor
-from .point import MAP
+from .point import MAP, ML
 
 
 def trained(
@@ -34,9 +34,12 @@ def trained(
         The model, whose ``initial_values()`` are the estimate and whose learned parameters are the trained ones, and
         the ``info`` of the estimate.
     """
+    bare = model.without_rows()
+    if isinstance(start, ML):  # which sees no prior, so that one net serves all of them
+        bare = bare.without_centers()
     with monitor.labelled(part="start"):
-        found = start.run(model.without_rows(), None, data, seed, monitor)
-    started = model.with_rows_of(found.model)
+        found = start.run(bare, None, data, seed, monitor)
+    started = model.with_numbers_of(found.model)
     started.set_initial_values({name: value[0] for name, value in found.draw(1).items()})
     return started, dict(found.info)
 

@@ -13,7 +13,7 @@ from pyro.nn import PyroModule
 from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor, nn
 
-from ..priors import PointEstimate, SettingError
+from ..priors import Improper, PointEstimate, SettingError
 from ..priors.globs import near_misses
 from .calling import call
 from .likelihoods import Categorical, Likelihood
@@ -175,15 +175,23 @@ class BayesianModel(PyroModule):
         model._any_learned = bool(model.learned)
         return model
 
-    def with_rows_of(self, other: BayesianModel) -> BayesianModel:
-        """A copy of a model of the same net whose attention rows are drawn as here.
+    def without_centers(self) -> BayesianModel:
+        """A copy in which priors that look at weights are flat; the model itself where none does."""
+        looking = self._modules["weight_priors"].kept
+        if not looking:
+            return self
+        model = copy.deepcopy(self)
+        model.chosen = {name: Improper() if name in looking else prior for name, prior in self.chosen.items()}
+        model.weight_priors = WeightPriors(model.sites, model.chosen)
+        return model
+
+    def with_numbers_of(self, other: BayesianModel) -> BayesianModel:
+        """A copy of this model with the numbers of another of the same net.
 
         Args:
-            other: What `without_rows` gave, trained meanwhile; its numbers are kept, and what row priors learn is that
-                of this model.
+            other: What `without_rows` and `without_centers` gave, trained meanwhile. What the priors that it lacks
+                learn, or are made around, is that of this model.
         """
-        if not self.rows:
-            return other
         model = copy.deepcopy(self)
         model.load_state_dict(other.state_dict(), strict=False)
         return model

@@ -273,8 +273,18 @@ def test_priors_around_the_net_are_around_the_trained_one():
     torch.testing.assert_close(started.model.distributions()["0.weight"].mean, torch.zeros(3, 2))
 
 
-def test_what_goes_on_from_an_estimate_keeps_its_prior():
-    start = MAP(epochs=4, batch_size=20)
+def test_one_net_serves_priors_around_it_and_others(tmp_path):
+    monitor = counted(tmp_path)
+    for prior in (Normal(), Pretrained(), {"0.*": Normal(), "*": Pretrained(relative=0.5)}):
+        SVI(epochs=1, start=SHORT).run(model(prior), MeanField(), DATA, 3, monitor)
+    assert monitor.trainings == 1
+    for prior in (Normal(), Pretrained()):  # a maximum a posteriori depends on its prior
+        SVI(epochs=1, start=MAP(epochs=4, batch_size=20)).run(model(prior), MeanField(), DATA, 3, monitor)
+    assert monitor.trainings == 3
+
+
+@pytest.mark.parametrize("start", [SHORT, MAP(epochs=4, batch_size=20)], ids=["ml", "map"])
+def test_what_goes_on_from_an_estimate_keeps_its_prior(start):
     own = model(Pretrained()).distributions()["2.weight"].mean
     for driver in (Laplace(start=start, structure="diagonal"), SWAG(start=start, epochs=2)):
         found = driver.run(model(Pretrained()), None, DATA, 3)

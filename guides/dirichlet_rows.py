@@ -22,7 +22,7 @@ class DirichletRows(AmortisedRows):
     :math:`\alpha \to \infty` recovers it. Nothing is learned for a single example: only :math:`\alpha` is the guide's.
 
     Args:
-        sharpness: :math:`\alpha` at the start, above 0, default 30.
+        sharpness: :math:`\alpha` at the start, above 0, default 10.
         floor: :math:`\epsilon > 0`, default 0.01.
         shared: See `AmortisedRows`.
         compiled: Compile the draws, their gradients and the KL, where a compiler is found, default False. The first
@@ -39,7 +39,7 @@ class DirichletRows(AmortisedRows):
     def __init__(
         self,
         *,
-        sharpness: float = 30.0,
+        sharpness: float = 10.0,
         floor: float = 0.01,
         shared: Literal["global", "layer", "head"] = "head",
         compiled: bool = False,

@@ -21,7 +21,7 @@ class GumbelSoftmaxRows(AmortisedRows):
     one of rows; the KL is estimated by the draw.
 
     Args:
-        sharpness: :math:`\lambda` at the start, above 0, default 10: the noise has the standard deviation 0.128.
+        sharpness: :math:`\lambda` at the start, above 0, default 1: the noise has the standard deviation 1.28.
         shared: See `AmortisedRows`.
 
     Raises:
@@ -31,7 +31,7 @@ class GumbelSoftmaxRows(AmortisedRows):
         Maddison et al., 2017, "The Concrete distribution"; as attention it is ours.
     """
 
-    def __init__(self, *, sharpness: float = 10.0, shared: Literal["global", "layer", "head"] = "head"):
+    def __init__(self, *, sharpness: float = 1.0, shared: Literal["global", "layer", "head"] = "head"):
         super().__init__(sharpness=sharpness, shared=shared)
 
     def around(self, scores: Tensor, mask: Tensor | None, sharpness: Tensor) -> Distribution:

@@ -123,7 +123,7 @@ KINDS = {
 }
 RENAMED = {
     "flat_rows": "{dirichlet_rows: {center: flat, concentration: 1, floor: 0}}",
-    "matched_uniform_rows": "{dirichlet_rows: {floor: 0}}",
+    "matched_uniform_rows": "{dirichlet_rows: {center: matched_uniform, concentration: 30, floor: 0}}",
     "contextual_rows": "{dirichlet_rows: {center: contextual}}",
     "softmax_rows": "{dirichlet_rows: {center: softmax}}",
 }

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..base import Distribution, RowPrior, RowPriorModule
 from ..carried import logs_of
-from ..centers import MatchedUniformCenter, RowCenter, RowCenterModule
+from ..centers import RowCenter, RowCenterModule, SoftmaxCenter
 from ..rows import masked_softmax
 from ..settings import SettingError, check, choice_name
 
@@ -23,8 +23,8 @@ class RowLaw(RowPrior):
     .. math:: A_i \sim p(\cdot \mid m_i), \qquad m_i = \text{center}(Z_i, K)
 
     Args:
-        center: Where rows are centred: ``flat``, ``matched_uniform`` (default), ``learned``, ``positional``,
-            ``contextual`` or ``softmax``; see `RowCenter`.
+        center: Where rows are centred: ``flat``, ``matched_uniform``, ``learned``, ``positional``, ``contextual`` or
+            ``softmax`` (default, unless the law says otherwise); see `RowCenter`.
         kl_weight, kl_normalization: See `RowPrior`.
 
     Raises:
@@ -34,11 +34,11 @@ class RowLaw(RowPrior):
     sees_level: ClassVar[bool] = True
     """Whether the law depends on how large weights are, and not on their ratios alone."""
 
-    center: RowCenter = field(default_factory=MatchedUniformCenter)
+    center: RowCenter = field(default_factory=SoftmaxCenter)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self, "center", isinstance(self.center, RowCenter), "a center of rows, such as MatchedUniformCenter()")
+        check(self, "center", isinstance(self.center, RowCenter), "a center of rows, such as SoftmaxCenter()")
         if self.center.level and not self.sees_level:
             accepted = "another center: under this law only the ratios of weights matter, and all would be equal"
             raise SettingError("center", choice_name(type(self.center)), accepted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -11,6 +11,7 @@ from torch.distributions import constraints
 
 from ..base import Distribution
 from ..carried import logs_of
+from ..centers import ContextualCenter, RowCenter
 from ..settings import check, check_positive
 from .base import RowLaw, check_floor
 from .masked import MaskedRows
@@ -83,8 +84,8 @@ class GammaRows(RowLaw):
         rate: :math:`b > 0`, or None (default): the sum of a row's concentrations, with which the mean row sums to 1.
         floor: :math:`\epsilon \ge 0`, default 0.01; above 0 unless the center is ``flat``, ``matched_uniform`` or
             ``learned``, whose weights cannot vanish.
-        center: See `RowLaw`.
-        kl_weight, kl_normalization: See `RowPrior`.
+        center: See `RowLaw`; default ``contextual``.
+        kl_weight, kl_normalization: See `RowPrior`; the default normalization is ``entries``.
 
     Raises:
         SettingError: A setting is out of range.
@@ -98,6 +99,8 @@ class GammaRows(RowLaw):
     concentration: float = 30.0
     rate: float | None = None
     floor: float = 0.01
+    center: RowCenter = field(default_factory=ContextualCenter)
+    kl_normalization: Literal["none", "entries"] = "entries"
 
     def __post_init__(self) -> None:
         super().__post_init__()

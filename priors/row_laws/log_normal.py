@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -12,6 +12,7 @@ from torch.distributions import constraints, register_kl
 
 from ..base import Distribution
 from ..carried import logs_of
+from ..centers import ContextualCenter, RowCenter
 from ..settings import check_positive
 from .base import RowLaw
 from .gamma import MaskedGamma
@@ -90,8 +91,8 @@ class LogNormalRows(RowLaw):
 
     Args:
         scale: :math:`s_p > 0`, default 1.
-        center: See `RowLaw`.
-        kl_weight, kl_normalization: See `RowPrior`.
+        center: See `RowLaw`; default ``contextual``.
+        kl_weight, kl_normalization: See `RowPrior`; the default normalization is ``entries``.
 
     Raises:
         SettingError: A setting is out of range.
@@ -103,6 +104,8 @@ class LogNormalRows(RowLaw):
     space: ClassVar[Literal["simplex", "positive"]] = "positive"
 
     scale: float = 1.0
+    center: RowCenter = field(default_factory=ContextualCenter)
+    kl_normalization: Literal["none", "entries"] = "entries"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch.distributions import constraints, register_kl
 
 from ..base import Distribution
 from ..carried import logs_of
+from ..centers import ContextualCenter, RowCenter
 from ..dirichlet import MaskedDirichlet
 from ..settings import check_positive
 from .base import RowLaw
@@ -93,8 +94,8 @@ class LogisticNormalRows(RowLaw):
 
     Args:
         scale: :math:`s_p > 0`, default 1.
-        center: See `RowLaw`; any but ``learned``, of which this law would see nothing.
-        kl_weight, kl_normalization: See `RowPrior`.
+        center: See `RowLaw`; default ``contextual``; any but ``learned``, of which this law would see nothing.
+        kl_weight, kl_normalization: See `RowPrior`; the default normalization is ``entries``.
 
     Raises:
         SettingError: A setting is out of range, or the center is ``learned``.
@@ -106,6 +107,8 @@ class LogisticNormalRows(RowLaw):
     sees_level: ClassVar[bool] = False
 
     scale: float = 1.0
+    center: RowCenter = field(default_factory=ContextualCenter)
+    kl_normalization: Literal["none", "entries"] = "entries"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -70,7 +70,8 @@ def attention_parts(comparison: Comparison) -> list[Attention]:
         caption = f"seed {result.seed}, {len(seen)} test examples, {seen.num_samples} draws"
         page = render(seen, f"Attention: {method}", caption)
         viewer = frame(page, f"Attention of {method}", VIEWER_HEIGHT)
-        found.append(Attention(method, caption, list(_bars(seen, method)), list(_maps(seen, method)), viewer))
+        maps = _maps(seen, method) if any(layer.random for layer in seen.layers) else []  # others: the viewer has them
+        found.append(Attention(method, caption, list(_bars(seen, method)), list(maps), viewer))
     return found
 
 

@@ -138,4 +138,4 @@ def test_rows_may_be_drawn_alone_given_the_weights():
     nodes = guide.trace.nodes
     assert torch.equal(nodes["head.bias"]["value"], weights["head.bias"])
     concentration = nodes[SITE]["fn"].base_dist.concentration
-    assert torch.allclose(concentration.sum(-1), torch.tensor(30.0 + 4 * 0.5).double())
+    assert torch.allclose(concentration.sum(-1), torch.tensor(10.0 + 4 * 0.5).double())

@@ -42,7 +42,7 @@ from pyroformer.inference import OnePassELBO
 from pyroformer.models import BayesianModel, Categorical, Features, Output, Transformer
 
 N, B, FLOOR, CONCENTRATION = 40, 5, 0.5, 2.0
-FLAT = {"center": priors.FlatCenter(), "kl_weight": 0.3}
+FLAT = {"center": priors.FlatCenter(), "kl_weight": 0.3, "kl_normalization": "none"}
 DIRICHLET = {**FLAT, "concentration": CONCENTRATION, "floor": 0.0}
 ROWS = {"*.rows": priors.DirichletRows(**DIRICHLET), "*": priors.Normal(scale=0.7)}
 CASES = {
@@ -56,13 +56,16 @@ CASES = {
         MeanField(init_scale=0.2),
     ),
     "delta": (priors.Normal(scale=0.7), Delta()),
-    "rows alone": ({**ROWS, "*": priors.Learned()}, DirichletRows(floor=FLOOR)),
-    "rows and mean field": (ROWS, {"*.rows": DirichletRows(floor=FLOOR), "*": MeanField(init_scale=0.2)}),
+    "rows alone": ({**ROWS, "*": priors.Learned()}, DirichletRows(sharpness=30.0, floor=FLOOR)),
+    "rows and mean field": (
+        ROWS,
+        {"*.rows": DirichletRows(sharpness=30.0, floor=FLOOR), "*": MeanField(init_scale=0.2)},
+    ),
     "rows without KL": (
         {**ROWS, "*.rows": priors.DirichletRows(**{**DIRICHLET, "kl_weight": 0.0})},
-        {"*.rows": DirichletRows(floor=FLOOR), "*": MeanField(init_scale=0.2)},
+        {"*.rows": DirichletRows(sharpness=30.0, floor=FLOOR), "*": MeanField(init_scale=0.2)},
     ),
-    "rows, point weights": (ROWS, {"*.rows": DirichletRows(floor=FLOOR, shared="layer"), "*": Delta()}),
+    "rows, point weights": (ROWS, {"*.rows": DirichletRows(sharpness=30.0, floor=FLOOR, shared="layer"), "*": Delta()}),
     "weibull rows": (
         {**ROWS, "*.rows": priors.GammaRows(**DIRICHLET)},
         {"*.rows": WeibullRows(sharpness=2.0), "*": MeanField(init_scale=0.2)},

@@ -133,7 +133,7 @@ def test_draws_of_the_observations_follow_the_logits(net, x, standard_errors):
     assert standard_errors(frequencies, (1.3 * net(x)).softmax(-1)) > 5  # planted
 
 
-@pytest.mark.parametrize("rows", [{}, {"*.rows": PriorRows()}], ids=["weights", "rows"])
+@pytest.mark.parametrize("rows", [{}, {"*.rows": PriorRows(floor=0.5)}], ids=["weights", "rows"])
 def test_particles_equal_a_loop(net, x, draws_of, rows):
     model, draws = BayesianModel(net, {**rows, "*": Normal()}).double(), draws_of(net, 3, 1)
     with pyro.plate("particles", 3, dim=-2):

@@ -153,7 +153,8 @@ def test_parameters_by_hand(law, mask):
 def test_totals_of_matched_rows_do_not_depend_on_the_number_of_keys():
     scores, keys = activations()
     mask = MASKS["causal"]
-    matched = DirichletRows(concentration=6.0, floor=0.0).build(5, 2)(scores, keys, mask).total
+    center = MatchedUniformCenter()
+    matched = DirichletRows(center=center, concentration=6.0, floor=0.0).build(5, 2)(scores, keys, mask).total
     torch.testing.assert_close(matched, torch.full_like(matched, 6.0))
     flat = DirichletRows(center=FlatCenter(), concentration=6.0, floor=0.0).build(5, 2)(scores, keys, mask).total
     assert not torch.allclose(flat, matched)  # planted

@@ -76,8 +76,8 @@ def test_a_description_is_plain_data():
             "dirichlet_rows": {
                 "kl_weight": 1.0,
                 "kl_normalization": "none",
-                "center": {"matched_uniform": {}},
-                "concentration": 30.0,
+                "center": {"softmax": {}},
+                "concentration": 10.0,
                 "floor": 0.01,
             }
         },

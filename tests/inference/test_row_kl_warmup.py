@@ -7,7 +7,7 @@ from pyroformer.guides import DirichletRows, Guide, MeanField
 from pyroformer.inference import SVI, Data, Monitor, OnePassELBO
 from pyroformer.models import BayesianModel, Features, Output, Transformer
 from pyroformer.priors import DirichletRows as PriorRows
-from pyroformer.priors import Normal, SettingError
+from pyroformer.priors import FlatCenter, Normal, SettingError
 
 GENERATOR = torch.Generator().manual_seed(0)
 X, Y = torch.randn(24, 2, generator=GENERATOR), torch.randint(3, (24,), generator=GENERATOR)
@@ -17,7 +17,9 @@ FAMILIES = {"*.rows": DirichletRows(), "*": MeanField(init_scale=0.1)}
 def classifier(rows=True, **settings):
     torch.manual_seed(0)
     net = Transformer(Features(2), Output(3), width=4, heads=2, depth=2)
-    return BayesianModel(net, {"*.rows": PriorRows(**settings), "*": Normal()} if rows else Normal())
+    return BayesianModel(
+        net, {"*.rows": PriorRows(center=FlatCenter(), **settings), "*": Normal()} if rows else Normal()
+    )
 
 
 def fitted(**settings):

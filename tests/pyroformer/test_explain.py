@@ -55,7 +55,7 @@ def test_the_sites_of_a_transformer():
     assert found.likelihood == "gaussian(noise=fixed, scale=0.1)"
     assert found.parts["driver"].startswith("svi(learning_rate=0.003, particles=1, ")
     assert found.parts["guide"] == {
-        "*.rows": "dirichlet_rows(sharpness=30.0, floor=0.01, shared=head, compiled=false)",
+        "*.rows": "dirichlet_rows(sharpness=10.0, floor=0.01, shared=head, compiled=false)",
         "*": "mean_field(init_scale=0.01)",
     }
 

@@ -166,7 +166,7 @@ class TestTransformer:
         assert 0 < double.beliefs.mean_entropy < math.log(10)
 
     def test_drawn_rows_and_learned_weights(self):
-        rows = {"*.rows": {"dirichlet_rows": {"concentration": 16000}}, "*": "learned"}
+        rows = {"*.rows": {"dirichlet_rows": {"center": "matched_uniform", "concentration": 16000}}, "*": "learned"}
         found = prior_predictive(Spec(**{**DIGITS, "prior": rows}), **SMALL)
         assert found.attention[0].uniform == (1.0, 1.0)
         assert len(found.at_their_start["learned"]) == 23 and "fixed" not in found.at_their_start

@@ -13,9 +13,10 @@ from torch.distributions import constraints, register_kl
 from ..carried import logs_of, with_logs
 from .density import Density
 from .divergence import Divergence
-from .kernels import only
+from .kernels import once, only
 from .rows import DrawRows
 from .softmax import AroundSoftmax
+from .symmetric import SymmetricDivergence
 
 
 class MaskedDirichlet(TorchDistribution):
@@ -57,6 +58,7 @@ class MaskedDirichlet(TorchDistribution):
         self.compile = compile
         self.mask_of_entries = None if mask is None else mask.expand(concentration.shape)
         self._given = concentration
+        self._drawn: tuple[Tensor, int] | None = None
         shape = concentration.shape
         super().__init__(shape[:-1], shape[-1:], validate_args=validate_args)
 
@@ -98,7 +100,10 @@ class MaskedDirichlet(TorchDistribution):
     def count(self) -> Tensor | int:
         """How many entries of each row are valid, ``[...]``."""
         mask = self.mask_of_entries
-        return self.event_shape[0] if mask is None else mask.sum(-1)
+        if mask is None:
+            return self.event_shape[0]
+        own = once(mask)  # the same for all heads, and often for all queries
+        return own.expand(*own.shape[:-1], mask.shape[-1]).sum(-1).expand(mask.shape[:-1])
 
     @property
     def total(self) -> Tensor:
@@ -118,7 +123,12 @@ class MaskedDirichlet(TorchDistribution):
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
         shape = self._extended_shape(sample_shape)
         mask = None if self.mask_of_entries is None else self.mask_of_entries.expand(shape)
-        rows, logs, _ = DrawRows.apply(self._given.expand(shape), mask, self.compile)
+        given = self._given
+        sloped = given.requires_grad and torch.is_grad_enabled()
+        rows, logs, *rest = DrawRows.apply(given.expand(shape), mask, sloped, self.compile)
+        # A leaf may outlive the graph of a draw, on which divergences from it must not depend.
+        if rest and shape == given.shape and not given.is_leaf:
+            self._drawn = rest[0], given._version
         return with_logs(rows, logs)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -137,10 +147,26 @@ class MaskedDirichlet(TorchDistribution):
 
     def _divergence_to(self, other: Tensor) -> Tensor:
         shape = torch.broadcast_shapes(self._given.shape, other.shape)
-        mask = None if self.mask_of_entries is None else self.mask_of_entries.expand(shape)
+        other = other.expand(shape)
+        level = once(other)
         learned = other.requires_grad and torch.is_grad_enabled()
-        found = Divergence.apply(self._given.expand(shape), other.expand(shape), mask, learned, self.compile)
+        sums = self._sums
+        if sums is not None and shape == self._given.shape and not learned and level.shape[-1] == 1:
+            count = self.count
+            if isinstance(count, Tensor):
+                count = count.unsqueeze(-1).to(sums.dtype)
+            return SymmetricDivergence.apply(sums, level, count, self.compile)[0].squeeze(-1)
+        mask = None if self.mask_of_entries is None else self.mask_of_entries.expand(shape)
+        found = Divergence.apply(self._given.expand(shape), other, mask, learned, self.compile)
         return found[0].squeeze(-1)
+
+    @property
+    def _sums(self) -> Tensor | None:
+        """The sums that a draw has left, of which gradients are found with its own; None if that is of no use."""
+        if self._drawn is None or not torch.is_grad_enabled():
+            return None
+        sums, version = self._drawn
+        return sums if version == self._given._version else None
 
 
 @register_kl(MaskedDirichlet, MaskedDirichlet)

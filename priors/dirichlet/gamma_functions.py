@@ -16,6 +16,7 @@ from .coefficients import DIGAMMA, KAPPA, TRIGAMMA
 from .kernels import empty
 
 Table = tuple[tuple[float, ...], ...]
+Powers = Tensor | tuple[Tensor, ...]
 
 
 def padded(*rows: tuple[float, ...]) -> Table:
@@ -24,18 +25,30 @@ def padded(*rows: tuple[float, ...]) -> Table:
     return tuple((*row, *(0.0,) * (length - len(row))) for row in rows)
 
 
-def polynomials(table: Table, w: Tensor) -> tuple[Tensor, ...]:
-    """Many polynomials of the same tensor: as one product of matrices, or by Horner's rule where that is compiled."""
+def inverse_powers(c: Tensor, shift: float = 1.0, degree: int = 6) -> Powers:
+    """The powers of w = shift / (c + shift) from 0 to an even degree; no more than 0 to 2 where that is compiled."""
     if torch.compiler.is_compiling():
-        return tuple(_horner(row, w) for row in table)
-    powers, values = empty(w, len(table[0]), w.numel()), empty(w, len(table), w.numel())
+        w = shift / (c + shift)
+        return torch.ones_like(w), w, w * w
+    powers = empty(c, degree + 1, c.numel()).view(-1, *c.shape)
     powers[0].fill_(1.0)
-    powers[1].copy_(w.reshape(-1))
+    torch.add(c, shift, out=powers[1]).reciprocal_()
+    if shift != 1:
+        powers[1].mul_(shift)
     torch.mul(powers[1], powers[1], out=powers[2])
-    for k in range(3, len(powers), 2):
-        higher = powers[k : k + 2]
-        torch.mul(powers[k - 2 : k][: len(higher)], powers[2], out=higher)
-    return torch.mm(_matrix(table, w.dtype, w.device), powers, out=values).view(len(table), *w.shape).unbind(0)
+    for k in range(3, degree, 2):
+        torch.mul(powers[k - 2 : k], powers[2], out=powers[k : k + 2])
+    return powers
+
+
+def polynomials(table: Table, powers: Powers) -> tuple[Tensor, ...]:
+    """Many polynomials of the same tensor: as one product of matrices, or by Horner's rule where that is compiled."""
+    if not isinstance(powers, Tensor):
+        return tuple(_horner(row, powers[1]) for row in table)
+    used = powers[: len(table[0])]
+    values = empty(used, len(table), used[0].numel())
+    torch.mm(_matrix(table, used.dtype, used.device), used.view(len(used), -1), out=values)
+    return values.view(len(table), *used.shape[1:]).unbind(0)
 
 
 @functools.cache
@@ -58,11 +71,21 @@ _FUNCTIONS = padded(DIGAMMA, KAPPA, TRIGAMMA)
 def kappa(c: Tensor) -> Tensor:
     r""":math:`\kappa(c) = c\,\psi(c) - \ln\Gamma(c) - c`, which grows only like :math:`\tfrac12 \ln c`."""
     if c.dtype != torch.float64:
-        (series,) = polynomials((KAPPA,), 1 / (c + 1))
+        (series,) = polynomials((KAPPA,), inverse_powers(c))
         return torch.log(c) - 0.5 * torch.log(c + 1) + series
     inverse = 1 / c.clamp(min=1e3)
     asymptotic = 0.5 * (torch.log(c) - math.log(2 * math.pi * math.e)) - inverse / 6 + inverse**3 / 90
     return torch.where(c > 1e3, asymptotic, c * torch.digamma(c) - torch.lgamma(c) - c)
+
+
+def trigamma(c: Tensor) -> Tensor:
+    r""":math:`\psi_1(c)` in double precision, where torch's own is good to 1e-8 only."""
+    return torch.special.zeta(torch.full_like(c, 2.0), c)
+
+
+def trigamma_of_series(series: Tensor, powers: Powers, inverse: Tensor) -> Tensor:
+    r""":math:`\psi_1(c) = c^{-2} + w + w^2 t(w)` in single precision."""
+    return torch.addcmul(powers[1], powers[2], series).addcmul_(inverse, inverse)
 
 
 def compare(c: Tensor, other: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -76,13 +99,12 @@ def compare(c: Tensor, other: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tens
         gap: ``other - c``, possibly known better than by subtraction.
     """
     if c.dtype == torch.float64:
-        two = torch.full_like(c, 2.0)
-        return kappa(c) - kappa(other), torch.digamma(other) - torch.digamma(c), torch.special.zeta(two, c)
-    w, w_other = (c + 1).reciprocal_(), 1 / (other + 1)
-    digamma, series, trigamma = polynomials(_FUNCTIONS, w)
-    digamma_other, series_other, _ = polynomials(_FUNCTIONS, w_other)
+        return kappa(c) - kappa(other), torch.digamma(other) - torch.digamma(c), trigamma(c)
+    powers, powers_other = inverse_powers(c), inverse_powers(other)
+    digamma, series, series_trigamma = polynomials(_FUNCTIONS, powers)
+    digamma_other, series_other, _ = polynomials(_FUNCTIONS, powers_other)
     inverse = 1 / c
-    log = torch.maximum(w, w_other).mul_(gap.abs()).log1p_().copysign_(gap)  # ln (c0 + 1) - ln (c + 1)
+    log = torch.maximum(powers[1], powers_other[1]).mul_(gap.abs()).log1p_().copysign_(gap)  # ln (c0 + 1) - ln (c + 1)
     kappas = torch.log(c).add_(series).sub_(torch.log(other) + series_other).add_(log, alpha=0.5)
     psi = log.sub_(digamma).add_(digamma_other).addcmul_(gap, inverse / other)
-    return kappas, psi, trigamma.mul_(w).add_(1).mul_(w).addcmul_(inverse, inverse)
+    return kappas, psi, trigamma_of_series(series_trigamma, powers, inverse)

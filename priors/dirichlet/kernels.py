@@ -6,6 +6,7 @@ a tuple of tensors with R rows. It is written once, without regard to how it run
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -92,6 +93,16 @@ class _Workspace:
         return self.buffers[index]
 
 
+@functools.cache
+def keep_freed_memory() -> None:
+    """Have the allocator keep what is freed, or every large tensor costs as much to get as several passes over it.
+
+    glibc gives back what exceeds twice the largest block that was ever freed, up to blocks of 32 MiB (mallopt(3),
+    M_MMAP_THRESHOLD): this one is, and nobody touches it. Other allocators do not mind.
+    """
+    torch.empty(32_000_000, dtype=torch.uint8)
+
+
 def empty(like: Tensor, *shape: int) -> Tensor:
     """A tensor to be filled, which within a kernel is overwritten when the next piece is run."""
     workspace: _Workspace | None = getattr(_Workspace.current, "workspace", None)
@@ -114,14 +125,19 @@ def _parallel() -> int:
     return 1 if threads == 1 else 4 * threads
 
 
+def once(value: Tensor) -> Tensor:
+    """The tensor with 1 for the length of every axis along which it repeats the same numbers."""
+    for axis, stride in enumerate(value.stride()):
+        if stride == 0 and value.shape[axis] > 1:
+            value = value.narrow(axis, 0, 1)
+    return value
+
+
 def flatten(value: Tensor | None, shape: torch.Size) -> Tensor | None:
     """``[R, T]`` of a tensor that broadcasts to ``shape``, with 1 for R or T where it repeats the same numbers."""
     if value is None:
         return None
-    value = value.expand(shape)
-    for axis, stride in enumerate(value.stride()):
-        if stride == 0 and shape[axis] > 1:
-            value = value.narrow(axis, 0, 1)
+    value = once(value.expand(shape))
     last = value.shape[-1]
     if value.numel() == last:
         return value.reshape(1, last)

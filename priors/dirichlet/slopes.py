@@ -16,50 +16,80 @@ Reference: Figurnov, Mohamed and Mnih, 2018, "Implicit reparameterization gradie
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from .coefficients import DIGAMMA, FINE_SHIFT, FINE_SLOPE, LOG_RATIO, SLOPE
-from .gamma_functions import padded, polynomials
+from .coefficients import DIGAMMA, FINE_SHIFT, FINE_SLOPE, KAPPA, LOG_RATIO, SLOPE, TRIGAMMA
+from .gamma_functions import inverse_powers, kappa, padded, polynomials, trigamma, trigamma_of_series
 
-_SERIES = padded(*SLOPE, DIGAMMA, LOG_RATIO)
 _FINE = padded(*FINE_SLOPE)
 
 
-def log_slopes(c: Tensor, relative: Tensor) -> tuple[Tensor, Tensor]:
-    """``ln x`` and ``d ln x / dc``.
+def _plus(row: tuple[float, ...], other: tuple[float, ...], factor: float) -> tuple[float, ...]:
+    return tuple(a + factor * b for a, b in zip(*padded(row, other), strict=True))
 
-    Args:
-        c: Concentrations.
-        relative: ``ln(x / (c + 2/3))``.
-    """
+
+# Digamma and kappa are taken relative to ln d, d = c + 2/3, which the draws need: their series are to ln a.
+_SERIES = padded(
+    *(_plus(SLOPE[0], (0.0, 1.0), 1.0), *SLOPE[1:]),  # v + w
+    LOG_RATIO,  # ln (d / a)
+    _plus(DIGAMMA, LOG_RATIO, -1.0),
+    _plus(KAPPA, LOG_RATIO, 0.5),
+    TRIGAMMA,
+)
+
+
+class Drawn(NamedTuple):
+    """Functions of gamma draws and of their concentrations."""
+
+    logs: Tensor
+    r""":math:`\ln x`"""
+    slopes: Tensor
+    r""":math:`d \ln x / dc`"""
+    kappas: Tensor
+    digammas: Tensor
+    trigammas: Tensor
+
+
+def logs_of_draws(c: Tensor, relative: Tensor) -> Tensor:
+    """``ln x`` alone, from ``ln(x / d)``."""
+    return torch.add(c, 2 / 3).log_().add_(relative)
+
+
+def functions_of_draws(c: Tensor, relative: Tensor) -> Drawn:
+    """What gradients and divergences are made of, from concentrations and ``ln(x / d)``, d = c + 2/3."""
     return _fine(c, relative) if c.dtype == torch.float64 else _single(c, relative)
 
 
-def _single(c: Tensor, relative: Tensor) -> tuple[Tensor, Tensor]:
-    a = c + 1
-    w = 1 / a
-    *rows, digamma, ratio = polynomials(_SERIES, w)
-    log = ratio.add_(relative)  # ln(x / a)
-    root = (log / 3).exp_()
+def _single(c: Tensor, relative: Tensor) -> Drawn:
+    powers = inverse_powers(c)
+    *rows, ratio, digamma, series, series_trigamma = polynomials(_SERIES, powers)
+    root = ratio.add_(relative).mul_(1 / 3).exp_()  # (x / a)^(1/3)
     rho = (root * root).mul_(root)
-    slope = _in_root(rows, root.sub_(1)).add_(w).mul_(rho)
-    slope = slope.addcmul_(digamma.sub_(log), rho.add_(1)).div_(c)
-    return a.log_().add_(log), slope
+    gap = digamma - relative  # psi(a) - ln x
+    inverse = 1 / c
+    slopes = torch.addcmul(gap, _in_root(rows, root.sub_(1)).add_(gap), rho).mul_(inverse)
+    log_d = torch.add(c, 2 / 3).log_()
+    kappas = series.add_(torch.log(c)).sub_(log_d, alpha=0.5)
+    digammas = digamma.add_(log_d).sub_(inverse)
+    trigammas = trigamma_of_series(series_trigamma, powers, inverse)
+    return Drawn(log_d.add_(relative), slopes, kappas, digammas, trigammas)
 
 
-def _fine(c: Tensor, relative: Tensor) -> tuple[Tensor, Tensor]:
+def _fine(c: Tensor, relative: Tensor) -> Drawn:
     a, b = c + 1, c + FINE_SHIFT
-    log = relative + torch.log1p(-1 / (3 * a))
-    x = a * torch.exp(log)
-    gap = torch.digamma(a) - torch.log(a) - log
+    log = relative + torch.log1p(-1 / (3 * a))  # ln (x / a)
+    x, digamma = a * torch.exp(log), torch.digamma(a)
+    gap = digamma - torch.log(a) - log
     term, harmonic, total = torch.ones_like(c), torch.zeros_like(c), gap
     for k in range(1, FINE_SHIFT):
         term, harmonic = term * x / (c + k), harmonic + 1 / (c + k)
         total = total + term * (gap + harmonic)
-    rows = polynomials(_FINE, FINE_SHIFT / b)
-    slope = _in_root(list(rows), torch.expm1((log + torch.log(a / b)) / 3))
-    return log + torch.log(a), (total + term * slope) / c
+    rows = polynomials(_FINE, inverse_powers(c, FINE_SHIFT, len(_FINE[0]) - 1))
+    slopes = (total + term * _in_root(list(rows), torch.expm1((log + torch.log(a / b)) / 3))) / c
+    return Drawn(logs_of_draws(c, relative), slopes, kappa(c), digamma - 1 / c, trigamma(c))
 
 
 def _in_root(rows: list[Tensor], r: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from .kernels import RowFunction, flatten, only, run
 def _around(scores: Tensor, mask: Tensor | None, sharpness: Tensor, floor: float) -> tuple[Tensor]:
     if mask is not None:
         scores = torch.where(mask, scores, torch.finfo(scores.dtype).min)
-    return (sharpness * only(torch.softmax(scores, -1), mask) + floor,)
+    return (only(torch.softmax(scores, -1), mask).mul_(sharpness).add_(floor),)
 
 
 def _pulled(incoming: Tensor, concentration: Tensor, sharpness: Tensor, floor: float) -> tuple[Tensor, Tensor]:

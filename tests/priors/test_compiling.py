@@ -23,32 +23,39 @@ def untold(monkeypatch):
     monkeypatch.setattr(compiling, "_told", threading.Event())
 
 
-def outcome(rows, masked, compile):
+def outcome(rows, masked, compile, dtype=torch.float32):
     """Everything a step of training asks of rows, with the same draws."""
     mask = MASK if masked else None
     torch.manual_seed(rows)
-    scores, weights = torch.randn(2, rows, 12), torch.randn(2, rows, 12)
+    scores, weights = torch.randn(2, rows, 12, dtype=dtype), torch.randn(2, rows, 12, dtype=dtype)
     scores.requires_grad_()
-    sharpness = torch.tensor([[5.0], [30.0]]).unsqueeze(-1).requires_grad_()
+    sharpness = torch.tensor([[5.0], [30.0]], dtype=dtype).unsqueeze(-1).requires_grad_()
     q = MaskedDirichlet.around_softmax(scores, mask, sharpness=sharpness, floor=0.01, compile=compile)
-    p = MaskedDirichlet(torch.tensor(0.7).expand(scores.shape), mask, compile=compile)
-    row = q.expand(q.batch_shape).rsample()
-    kl, density = kl_divergence(q, p), q.log_prob(row.detach())
-    loss = (row * weights).sum() + (0 if masked else 1e-3 * logs_of(row).sum()) + kl.sum() + 0.1 * density.sum()
-    return [row.detach(), kl.detach(), density.detach(), *torch.autograd.grad(loss, (scores, sharpness))]
+    p = MaskedDirichlet(torch.tensor(0.7, dtype=dtype).expand(scores.shape), mask, compile=compile)
+    drawn = q.expand(q.batch_shape)
+    row = drawn.rsample()
+    kl, by_sums, density = kl_divergence(q, p), kl_divergence(drawn, p), q.log_prob(row.detach())
+    loss = (row * weights).sum() + (0 if masked else 1e-3 * logs_of(row).sum())
+    loss = loss + 0.7 * kl.sum() + 0.3 * by_sums.sum() + 0.1 * density.sum()
+    slopes = torch.autograd.grad(loss, (scores, sharpness))
+    return [row.detach(), kl.detach(), by_sums.detach(), density.detach(), *slopes]
 
 
 @NEEDS_COMPILER
-@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
-def test_compiled_equals_eager(untold, masked):
+@pytest.mark.parametrize(
+    ("masked", "dtype", "tolerance"),
+    [(False, torch.float32, 2e-4), (True, torch.float32, 2e-4), (False, torch.float64, 1e-9)],
+    ids=["whole", "masked", "double"],
+)
+def test_compiled_equals_eager(untold, masked, dtype, tolerance):
     torch._dynamo.reset()
     found = {}
     for rows in (40, 64):
-        found[rows] = outcome(rows, masked, True)
-        for ours, theirs in zip(found[rows], outcome(rows, masked, False), strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=2e-4, atol=2e-4)
+        found[rows] = outcome(rows, masked, True, dtype)
+        for ours, theirs in zip(found[rows], outcome(rows, masked, False, dtype), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
     assert not compiling._told.is_set()  # it did compile
-    assert not torch.allclose(found[40][1], outcome(41, masked, False)[1][:, :40])  # planted: other scores
+    assert not torch.allclose(found[40][1], outcome(41, masked, False, dtype)[1][:, :40])  # planted: other scores
 
 
 def test_what_fails_after_the_first_call_runs_as_it_is_too(untold, monkeypatch):

@@ -7,6 +7,7 @@ from torch.distributions import Dirichlet, kl_divergence
 
 from pyroformer.priors import MaskedDirichlet
 from pyroformer.priors.carried import logs_of
+from pyroformer.priors.dirichlet.divergence import Divergence
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 TOLERANCE = {torch.float32: 2e-4, torch.float64: 1e-10}
@@ -124,6 +125,81 @@ def test_gradients_are_differences(dtype):
                 moved[1][which][index] -= 1e-5
                 difference = (law(*moved[0]) - law(*moved[1])) / 2e-5
                 assert abs(slopes[which][index].item() - difference.item()) < 1e-4
+
+
+SYMMETRIC = {"one number": torch.tensor(1.0), "small": torch.tensor(0.02), "one a row": torch.linspace(0.1, 30, 300)}
+
+
+def after_a_draw(c, other, mask=None):
+    """Divergence, entropy and their gradients from concentrations that were drawn from."""
+    leaf = c.clone().requires_grad_()
+    q = MaskedDirichlet(1 * leaf, mask)
+    q.rsample()
+    values = kl_divergence(q, MaskedDirichlet(other.expand(c.shape), mask)), q.entropy()
+    slopes = [torch.autograd.grad(value.sum(), leaf, retain_graph=True)[0] for value in values]
+    return [value.detach() for value in values], slopes
+
+
+@pytest.fixture
+def no_entries(monkeypatch):
+    """Divergences must not be found entry by entry."""
+    monkeypatch.setattr(Divergence, "forward", staticmethod(lambda *arguments: pytest.fail("entry by entry")))
+
+
+@DTYPES
+@pytest.mark.parametrize("name", SYMMETRIC)
+def test_divergence_from_equal_concentrations_after_a_draw(name, dtype, no_entries):
+    other = SYMMETRIC[name].to(dtype).unsqueeze(-1)
+    values, slopes = after_a_draw(C.to(dtype), other)
+    c, other = C.clone().requires_grad_(), other.double().expand(C.shape)
+    kl, entropy = kl_divergence(plain(c), plain(other)).detach(), plain(c).entropy().detach()
+    slope = (C - other) * trigamma(C) - (C - other).sum(-1, keepdim=True) * trigamma(C.sum(-1, keepdim=True))
+    of_entropy = -((C - 1) * trigamma(C) - (C - 1).sum(-1, keepdim=True) * trigamma(C.sum(-1, keepdim=True)))
+    for found, wanted in zip((*values, *slopes), (kl, entropy, slope, of_entropy), strict=True):
+        assert error(found, wanted) < TOLERANCE[dtype]
+        assert error(found * (1 + 2 * TOLERANCE[dtype]), wanted) > TOLERANCE[dtype]  # planted
+
+
+@DTYPES
+def test_masked_divergence_after_a_draw(dtype, no_entries):
+    mask = torch.arange(50) < torch.tensor([50, 20, 1, 0]).unsqueeze(-1).repeat_interleave(2, 0)
+    c = C[:8].to(dtype)
+    values, slopes = after_a_draw(c, torch.tensor([0.5], dtype=dtype), mask)
+    for i, count in enumerate([50, 50, 20, 20, 1, 1]):
+        short = after_a_draw(c[i : i + 1, :count], torch.tensor([0.5], dtype=dtype))
+        for found, wanted in zip((*values, *slopes), (*short[0], *short[1]), strict=True):
+            kept = found[i] if found.dim() == 1 else found[i, :count]
+            torch.testing.assert_close(kept, wanted[0], rtol=10 * TOLERANCE[dtype], atol=10 * TOLERANCE[dtype])
+    assert not values[0][-2:].any() and all(not slope[~mask].any() for slope in slopes)
+
+
+@DTYPES
+def test_near_symmetric_rows_after_a_draw(dtype, no_entries):
+    """The sums cancel, to roundings of their size."""
+    for level in (0.1, 1.0, 30.0, 1000.0):
+        c = (level * (1 + 0.1 * concentrations(0.5, 1.0))).to(dtype)
+        other = torch.tensor([level], dtype=dtype)
+        (kl, _), (slope, _) = after_a_draw(c, other)
+        exact, in_c, _ = outcome(plain, c.double(), other.double())
+        size = 8 * torch.finfo(dtype).eps * 50 * (1 + level * abs(torch.tensor(level).log()))
+        assert (kl.double() - exact).abs().max() < size
+        assert (kl.double() + 2 * size - exact).abs().max() > size  # planted
+        torch.testing.assert_close(slope.double(), in_c, rtol=1e-3, atol=4 * torch.finfo(dtype).eps)
+
+
+def test_what_a_draw_left_is_not_used_for_other_concentrations():
+    other = MaskedDirichlet(torch.ones(()).expand(4))
+    leaf = torch.tensor([0.5, 1.0, 2.0, 4.0], requires_grad=True)
+    law = MaskedDirichlet(leaf.view(4))
+    law.rsample()
+    before = kl_divergence(law, other)
+    with torch.no_grad():
+        leaf.mul_(2)
+    torch.testing.assert_close(kl_divergence(law, other), kl_divergence(MaskedDirichlet(leaf), other))
+    assert not torch.allclose(before, kl_divergence(law, other))  # planted: it has changed
+    law = MaskedDirichlet(leaf)  # the graph of a draw of a leaf may be gone
+    law.rsample().square().sum().backward()
+    kl_divergence(law, other).backward()
 
 
 def test_second_derivatives_are_refused():

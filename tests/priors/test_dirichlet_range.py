@@ -251,3 +251,42 @@ def test_concentrations_may_lie_in_memory_in_any_order():
     torch.manual_seed(0)
     plain = MaskedDirichlet((torch.rand(5, 300) + 0.1).T.contiguous()).sample()
     assert torch.equal(turned, plain)
+
+
+@DTYPES
+def test_draws_do_not_depend_on_whether_gradients_are_asked_for(dtype):
+    leaf = (torch.rand(300, 20, dtype=dtype) + 0.01).requires_grad_()
+    draws = []
+    for draw in (MaskedDirichlet(leaf).rsample, MaskedDirichlet(leaf).sample):
+        torch.manual_seed(1)
+        draws.append(draw())
+    assert draws[0].requires_grad and not draws[1].requires_grad
+    assert torch.equal(*draws) and torch.equal(*map(logs_of, draws))
+
+
+def test_gradients_under_vmap():
+    """Of leaves outside, which tensors inside do not tell, and of `torch.func.grad` inside."""
+    leaf = torch.tensor([[0.5, 1.0, 3.0], [4.0, 0.2, 0.1]], dtype=torch.float64, requires_grad=True)
+    weights = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
+
+    def value(c):
+        return (MaskedDirichlet(c).rsample() * weights).sum()
+
+    torch.manual_seed(0)
+    (outside,) = torch.autograd.grad(torch.func.vmap(value, randomness="different")(leaf).sum(), leaf)
+    torch.manual_seed(0)
+    inside = torch.func.vmap(torch.func.grad(value), randomness="different")(leaf.detach())
+    torch.manual_seed(0)
+    (plain,) = torch.autograd.grad((MaskedDirichlet(leaf).rsample() * weights).sum(), leaf)
+    assert plain.any()
+    torch.testing.assert_close(outside, plain)
+    torch.testing.assert_close(inside, plain)
+
+
+@pytest.mark.parametrize("rows", [4, 9000], ids=["one piece", "pieces"])
+def test_what_is_kept_for_the_gradient_is_no_larger_than_it_looks(rows):
+    """Not views of the tables that they were computed in."""
+    leaf = torch.ones(rows, 20, requires_grad=True)
+    row = MaskedDirichlet(leaf).rsample()
+    for kept in (row, logs_of(row), *row.grad_fn.saved_tensors):
+        assert kept is None or kept.untyped_storage().nbytes() == kept.nbytes

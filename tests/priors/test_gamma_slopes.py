@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from scipy import special
 
 from pyroformer.priors.dirichlet import gamma_functions
-from pyroformer.priors.dirichlet.slopes import log_slopes
+from pyroformer.priors.dirichlet.slopes import functions_of_draws, logs_of_draws
 
 # Concentration, ln x, d ln x / dc; written by benchmarks/fit_gamma_series.py --references.
 TABLE = torch.tensor(json.loads((Path(__file__).parent / "gamma_slopes.json").read_text()), dtype=torch.float64)
@@ -17,7 +18,7 @@ DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=st
 
 
 def found(dtype):
-    return log_slopes(C.to(dtype), (LOG_X - (C + 2 / 3).log()).to(dtype))
+    return functions_of_draws(C.to(dtype), (LOG_X - (C + 2 / 3).log()).to(dtype))
 
 
 def errors(slopes):
@@ -26,7 +27,7 @@ def errors(slopes):
 
 @DTYPES
 def test_slopes(dtype):
-    logs, slopes = found(dtype)
+    logs, slopes, *_ = found(dtype)
     torch.testing.assert_close(logs.double(), LOG_X, rtol=2e-6, atol=2e-6)
     assert errors(slopes).max() < WORST[dtype]
     assert errors(slopes * (1 + 2 * WORST[dtype])).max() > WORST[dtype]  # planted: a factor
@@ -38,7 +39,28 @@ def test_slopes_are_nearer_than_those_of_torch(dtype):
     x = LOG_X.exp().to(dtype)[inside]
     theirs = torch._standard_gamma_grad(C.to(dtype)[inside], x) / x
     worst = (theirs.double() / SLOPE[inside] - 1).abs().max()
-    assert errors(found(dtype)[1])[inside].max() < worst
+    assert errors(found(dtype).slopes)[inside].max() < worst
+
+
+@DTYPES
+def test_functions_that_come_with_slopes(dtype):
+    c, ours = C.numpy(), found(dtype)
+    digamma = torch.from_numpy(special.digamma(c))
+    exact = (
+        (ours.kappas, gamma_functions.kappa(C)),
+        (ours.digammas, digamma),
+        (ours.trigammas, torch.from_numpy(special.polygamma(1, c))),
+    )
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-9
+    for function, wanted in exact:
+        torch.testing.assert_close(function.double(), wanted, rtol=tolerance, atol=tolerance)
+    assert not torch.allclose(ours.digammas.double(), digamma + 1 / C, rtol=tolerance, atol=tolerance)  # planted: of a
+
+
+@DTYPES
+def test_logarithms_are_the_same_without_slopes(dtype):
+    relative = (LOG_X - (C + 2 / 3).log()).to(dtype)
+    assert torch.equal(logs_of_draws(C.to(dtype), relative), functions_of_draws(C.to(dtype), relative).logs)
 
 
 def test_the_table_has_large_and_small_slopes():

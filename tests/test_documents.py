@@ -18,6 +18,7 @@ from pyroformer.choices import KINDS, PRIORS, build
 from pyroformer.cli import app
 from pyroformer.spec import Spec
 from pyroformer.study import builtin
+from pyroformer.tasks import Digits, digits
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,8 +27,16 @@ def blocks(document: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / document).read_text(encoding="utf-8"), re.M | re.S)
 
 
+@pytest.fixture
+def few_digits(monkeypatch):
+    """The digits are 180 in the place of 1,797, of which 40 are to train."""
+    x, y = digits._table()
+    monkeypatch.setattr(digits, "_table", lambda: (x[:180], y[:180]))
+    monkeypatch.setitem(Digits.__init__.__kwdefaults__, "train", 40)
+
+
 @pytest.mark.parametrize("index", range(2))
-def test_the_python_of_the_readme_runs(index, capsys):
+def test_the_python_of_the_readme_runs(index, capsys, few_digits):
     code = blocks("README.md", "python")
     assert len(code) == 2
     exec(compile(code[index], f"README.md, block {index}", "exec"), {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -16,15 +17,29 @@ from .images import ImageTask
 from .shifts import ShiftKind
 
 
-def photograph_patches(count: int, seed: int) -> Tensor:
-    """Squares of 8x8 pixels from two photographs that scikit-learn ships, in grey, ``[count, 8, 8]`` in [0, 1]."""
+@cache  # a study loads its task many times, and reading takes longest
+def _photographs() -> tuple[Tensor, ...]:
+    """Two photographs in grey, at a quarter of their size, ``[H, W]`` in [0, 1]."""
     from sklearn.datasets import load_sample_image
 
+    greys = [reals(load_sample_image(name)).mean(-1) / 255 for name in ("china.jpg", "flower.jpg")]
+    return tuple(F.avg_pool2d(grey[None, None], 4)[0, 0] for grey in greys)  # at full size most squares hold one shade
+
+
+@cache
+def _table() -> tuple[Tensor, Tensor]:
+    """All digits, ``[1797, 8, 8]`` in [0, 1], and their labels."""
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    return reals(pixels).view(-1, 8, 8) / 16, torch.as_tensor(labels)
+
+
+def photograph_patches(count: int, seed: int) -> Tensor:
+    """Squares of 8x8 pixels from two photographs that scikit-learn ships, in grey, ``[count, 8, 8]`` in [0, 1]."""
     generator = torch.Generator().manual_seed(seed)
     patches = []
-    for name in ("china.jpg", "flower.jpg"):
-        grey = reals(load_sample_image(name)).mean(-1) / 255
-        grey = F.avg_pool2d(grey[None, None], 4)[0, 0]  # at full size most squares hold one shade
+    for grey in _photographs():
         rows = torch.randint(grey.shape[0] - 8, (count,), generator=generator)
         columns = torch.randint(grey.shape[1] - 8, (count,), generator=generator)
         patches += [grey[r : r + 8, c : c + 8] for r, c in zip(rows.tolist(), columns.tolist(), strict=True)]
@@ -71,10 +86,8 @@ class Digits(ImageTask):
 
     def load(self) -> TaskData:
         import sklearn.datasets  # not above: it takes a second to import
-        from sklearn.datasets import load_digits
 
-        pixels, labels = load_digits(return_X_y=True)
-        x, y = reals(pixels).view(-1, 8, 8) / 16, torch.as_tensor(labels)
+        x, y = _table()
         order = shuffled(len(x), self.split)
         train, validation, test = order.tensor_split((self.train, self.train + self.validation))
         held_out = Split(x[test], y[test])

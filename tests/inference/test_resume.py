@@ -1,5 +1,7 @@
 """A driver that was stopped and started again gives what it would have given without the stop, bit for bit."""
 
+from functools import cache
+
 import pyro.distributions as dist
 import pytest
 import torch
@@ -117,6 +119,9 @@ def whole(case, **changes):
     return everything(run(case, monitor, **changes), monitor)
 
 
+undisturbed = cache(whole)
+
+
 def resumed(case, folder, kills, **changes):
     for after in kills:
         with pytest.raises(Killed):
@@ -128,7 +133,7 @@ def resumed(case, folder, kills, **changes):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("kills", [[1], [4], [2, 5]])
 def test_stopped_runs_end_as_whole_ones(case, kills, tmp_path):
-    assert same(resumed(case, tmp_path, kills), whole(case))
+    assert same(resumed(case, tmp_path, kills), undisturbed(case))
 
 
 def test_a_finished_part_is_not_run_again(tmp_path, monkeypatch):
@@ -166,7 +171,7 @@ def test_a_state_that_lacks_anything_would_be_noticed(case, planted, tmp_path):
         content["content"]["best"]["nll"] = -1e9
     write_tensors(path, tensors, content)
     monitor = Monitor(Checkpoint(tmp_path, every=0.0))
-    assert not same(everything(run(case, monitor), monitor), whole(case))
+    assert not same(everything(run(case, monitor), monitor), undisturbed(case))
 
 
 @pytest.mark.parametrize(
@@ -247,7 +252,7 @@ def test_priors_of_rows_and_likelihoods_tell_work_apart():
 def test_a_state_that_cannot_be_read_is_none(content, tmp_path):
     (tmp_path / "state.safetensors").write_bytes(content)
     monitor = Monitor(Checkpoint(tmp_path, every=0.0))
-    assert same(everything(run("svi", monitor), monitor), whole("svi"))
+    assert same(everything(run("svi", monitor), monitor), undisturbed("svi"))
 
 
 def test_states_are_kept_as_often_as_asked(tmp_path, monkeypatch):

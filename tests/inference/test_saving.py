@@ -2,11 +2,7 @@
 
 import inspect
 import json
-import os
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -30,8 +26,6 @@ from pyroformer.inference import (
 from pyroformer.inference.files import WriteError, write_text
 from pyroformer.models import BayesianModel, Categorical, Features, Gaussian, Output, Series, Transformer
 from pyroformer.priors import Learned, Normal, settings
-
-ROOT = Path(__file__).parents[2]
 
 
 def model(kind, seed=0):
@@ -118,15 +112,16 @@ def numbers(fitted, x):
     return prediction.probabilities if hasattr(prediction, "probabilities") else prediction.loc
 
 
-def test_a_new_process_gives_the_same_numbers(tmp_path):
+def test_a_new_process_gives_the_same_numbers(fork, tmp_path):
     x, expected = torch.randn(20, 2), {}
     save_file({"x": x}, tmp_path / "x.safetensors")
     for kind in KINDS:
         fitted = posterior(kind)
         fitted.save(tmp_path / kind)
         expected[kind] = numbers(fitted, x)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", READ, str(tmp_path)], check=True, env=environment, cwd=tmp_path)
+    running = fork(tmp_path, code=READ)
+    _, err = running.communicate()
+    assert running.returncode == 0, err
     read = load_file(tmp_path / "numbers.safetensors")
     assert set(read) == set(KINDS)
     for kind in KINDS:

@@ -3,11 +3,7 @@
 import copy
 import inspect
 import math
-import os
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -29,7 +25,6 @@ from pyroformer.priors import (
     Uniform,
 )
 
-ROOT = Path(__file__).parents[2]
 FIVE_SIGMA = 2 * stats.norm.sf(5)
 X = torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
 DATA = Data(X, X.sum(-1, keepdim=True))
@@ -153,7 +148,7 @@ save_file(dict((n, p.mean.contiguous()) for n, p in priors.items()), sys.argv[2]
 """
 
 
-def test_a_posterior_that_another_process_loads_has_the_same_prior(tmp_path):
+def test_a_posterior_that_another_process_loads_has_the_same_prior(fork, tmp_path):
     posterior = SVI(epochs=2).run(model(0), MeanField(), DATA)
     posterior.save(tmp_path / "posterior")
     again = Posterior.load(tmp_path / "posterior", model(3))
@@ -163,9 +158,9 @@ def test_a_posterior_that_another_process_loads_has_the_same_prior(tmp_path):
     moments(asked)  # what was made before the state is loaded is made anew
     asked.load_state_dict(posterior.model.state_dict())
     assert same(asked, model(0))
-    arguments = [sys.executable, "-c", READ, str(tmp_path / "posterior"), str(tmp_path / "found.safetensors")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    subprocess.run(arguments, check=True, env=environment, cwd=tmp_path)
+    running = fork(tmp_path / "posterior", tmp_path / "found.safetensors", code=READ)
+    _, err = running.communicate()
+    assert running.returncode == 0, err
     from safetensors.torch import load_file
 
     found, expected = load_file(tmp_path / "found.safetensors"), moments(model(0))

@@ -74,6 +74,12 @@ def process():
 
 
 @pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are made but not drawn, which is most of the work of a page: for tests that look at something else."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, file, **settings: file.write("<svg></svg>"))
+
+
+@pytest.fixture
 def write(tmp_path):
     """Write content, plain data or text, to a YAML file; returns its path."""
 

@@ -7,6 +7,7 @@ import torch
 
 from pyroformer import Spec, fit, load
 from pyroformer.choices import KINDS, SpecError
+from pyroformer.evaluation import FEWEST_DRAWS
 from pyroformer.guides import Guide
 from pyroformer.inference import OnePassELBO
 from pyroformer.priors import RowPrior
@@ -41,6 +42,12 @@ DRIVERS = {
     name: {name: {key: value for key, value in {**QUICK, **LEAST.get(name, {})}.items() if key in parameters(cls)}}
     for name, cls in KINDS["driver"].classes().items()
 }
+
+
+@pytest.fixture(autouse=True)
+def few_weights(monkeypatch):
+    """Of importance there are as few as tell something: 50 draws on the 8 examples."""
+    monkeypatch.setattr("pyroformer.evaluation.MOST_PASSES", 8 * FEWEST_DRAWS)
 
 
 def runs(prior, guide, driver, folder):

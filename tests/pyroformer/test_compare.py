@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -39,21 +41,29 @@ def numbers(folder):
     return found
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """The folder of a finished comparison, one cell after the other; no test may change it."""
+    folder = tmp_path_factory.mktemp("kept") / "one"
+    compare(Study(**STUDY), out=folder, jobs=1)
+    return folder
+
+
 @pytest.fixture
-def finished(pyroformer, write, tmp_path):
-    """A finished comparison, one cell after the other."""
-    ended = pyroformer("compare", write(STUDY), "--out", tmp_path / "one", "--jobs", "1", "--quiet")
-    assert (ended.code, ended.err) == (0, "")
-    return ended
+def finished(kept, tmp_path):
+    """A copy of that folder."""
+    return Path(shutil.copytree(kept, tmp_path / "one"))
 
 
-def test_cells_tables_and_report(finished, tmp_path):
+def test_cells_tables_and_report(pyroformer, write, tmp_path):
     folder = tmp_path / "one"
+    ended = pyroformer("compare", write(STUDY), "--out", folder, "--jobs", "1", "--quiet")
+    assert (ended.code, ended.err) == (0, "")
     assert {path.name for path in folder.iterdir()} == {".lock", "runs", "table.csv", "values.csv", "report.html"}
     assert len(numbers(folder)) == 4
-    assert finished.out.endswith(f"report: {folder / 'report.html'}\n")
+    assert ended.out.endswith(f"report: {folder / 'report.html'}\n")
     for method in STUDY["methods"]:
-        assert method in finished.out
+        assert method in ended.out
     with (folder / "values.csv").open(encoding="utf-8", newline="") as file:
         values = list(csv.DictReader(file))
     assert {row["method"] for row in values} == set(STUDY["methods"])
@@ -62,39 +72,40 @@ def test_cells_tables_and_report(finished, tmp_path):
         assert {row["method"] for row in csv.DictReader(file)} == set(STUDY["methods"])
     page = (folder / "report.html").read_text("utf-8")
     assert "Two ways" in page and "mean field, N(0, 1)" in page
-    assert max(map(len, finished.out.replace(str(folder), "").splitlines())) <= 80
+    assert max(map(len, ended.out.replace(str(folder), "").splitlines())) <= 80
 
 
-def test_the_values_are_those_of_the_cells(finished, tmp_path):
-    folder = tmp_path / "one"
-    with (folder / "values.csv").open(encoding="utf-8", newline="") as file:
+def test_the_values_are_those_of_the_cells(kept):
+    with (kept / "values.csv").open(encoding="utf-8", newline="") as file:
         values = {tuple(row.values())[:-1]: row for row in csv.DictReader(file)}
     for method in STUDY["methods"]:
         for seed in (0, 1):
-            measured = json.loads((folder_of(folder, method, seed) / "metrics.json").read_text("utf-8"))
+            measured = json.loads((folder_of(kept, method, seed) / "metrics.json").read_text("utf-8"))
             (row,) = (row for key, row in values.items() if key == (method, str(seed), "test", "nll"))
             assert float(row["value"]) == pytest.approx(measured["test"]["nll"], rel=1e-6)
 
 
-def test_a_cell_is_the_run_of_its_spec(finished, pyroformer, write, tmp_path):
+def test_a_cell_is_the_run_of_its_spec(kept, pyroformer, write, tmp_path):
     spec = write({**STUDY["base"], **STUDY["methods"]["ML"], "seed": 1}, "cell.yaml")
     assert pyroformer("run", spec, "--out", tmp_path / "cell", "--quiet").code == 0
-    cell = folder_of(tmp_path / "one", "ML", 1)
+    cell = folder_of(kept, "ML", 1)
     assert (cell / "spec.yaml").read_text("utf-8") == (tmp_path / "cell" / "spec.yaml").read_text("utf-8")
     alone = json.loads((tmp_path / "cell" / "metrics.json").read_text("utf-8"))
     assert alone["test"] == json.loads((cell / "metrics.json").read_text("utf-8"))["test"]
 
 
-def test_several_processes_give_the_same_numbers(finished, tmp_path):
+@pytest.mark.usefixtures("undrawn")
+def test_several_processes_give_the_same_numbers(kept, tmp_path):
     study = Study("Two ways", STUDY["methods"], STUDY["base"], seeds=2)
     found = compare(study, out=tmp_path / "two", jobs=2)
     assert not found.failures
-    assert numbers(tmp_path / "two") == numbers(tmp_path / "one")
+    assert numbers(tmp_path / "two") == numbers(kept)
     assert [(r.method, r.seed) for r in found.results] == list(study.cells())
 
 
-def test_finished_cells_are_not_run_again(finished, pyroformer, write, tmp_path):
-    folder = tmp_path / "one"
+@pytest.mark.usefixtures("undrawn")
+def test_finished_cells_are_not_run_again(finished, pyroformer, write):
+    folder = finished
     missing = folder_of(folder, "ML", 1) / "metrics.json"
     missing.unlink()
     before = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/*/metrics.json")}
@@ -123,6 +134,7 @@ def test_a_cell_that_fails_is_reported_while_the_others_finish(pyroformer, write
     assert "huge steps" in page and "mean field, N(0, 1)" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_surprise_in_one_cell_does_not_cost_the_others_their_results(tmp_path):
     class Moody(torch.nn.Linear):
         def forward(self, x):
@@ -195,8 +207,8 @@ def test_a_study_that_does_not_exist(pyroformer, tmp_path):
     assert "did you mean digits" in message
 
 
-def test_a_folder_with_other_cells_is_refused_before_anything_runs(finished, pyroformer, write, tmp_path):
-    folder = tmp_path / "one"
+def test_a_folder_with_other_cells_is_refused_before_anything_runs(finished, pyroformer, write):
+    folder = finished
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     change = ("--set", "task.toy_regression.train=30")
     message = pyroformer("compare", write(STUDY), "--out", folder, *change).message
@@ -288,8 +300,8 @@ def test_a_study_is_known_by_its_marks(tmp_path):
             check_study_folder(holding(f"mine-{index}", *files))
 
 
-def test_a_finished_cell_that_is_damaged_is_named_before_anything_runs(finished, pyroformer, write, tmp_path):
-    out = tmp_path / "one"
+def test_a_finished_cell_that_is_damaged_is_named_before_anything_runs(finished, pyroformer, write):
+    out = finished
     (folder_of(out, "ML", 0) / "history.jsonl").unlink()
     (folder_of(out, "ML", 1) / "metrics.json").unlink()  # this one would be run again
     message = pyroformer("compare", write(STUDY), "--out", out, "--jobs", "1", "--quiet").message

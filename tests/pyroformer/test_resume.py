@@ -4,15 +4,12 @@ import csv
 import json
 import os
 import random
-import resource
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
 
+from pyroformer import Spec, fit
 from pyroformer.inference.files import read_tensors, remove_leftovers
 
 # the command line, keeping a state after every epoch
@@ -24,25 +21,22 @@ from pyroformer.cli import main
 sys.argv[0] = "pyroformer"
 main()
 """
+FULL = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))\n"
 
 
-def start(process, *arguments, **more):
-    command = [sys.executable, "-c", OFTEN, *map(str, arguments), "--quiet"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **process, **more)
+def records(folder):
+    """How many records the history of a run has, -1 before it works in its folder."""
+    history = folder / "history.jsonl"
+    if history.is_file():
+        return history.read_bytes().count(b"\n")
+    return 0 if (folder / ".lock").is_file() else -1
 
 
 def finish(running, code=0):
-    out, err = running.communicate(timeout=120)
+    out, err = running.communicate()
     assert running.returncode == code, err
     assert "Traceback" not in err
     return out, err
-
-
-def wait_until(there, running):
-    end = time.monotonic() + 60
-    while not there():
-        assert running.poll() is None and time.monotonic() < end
-        time.sleep(0.005)
 
 
 def results(folder):
@@ -58,29 +52,37 @@ def same(one, other):
     return one[:2] == other[:2] and all(torch.equal(one[2][name], other[2][name]) for name in {**one[2], **other[2]})
 
 
-@pytest.mark.parametrize(
-    "driver", [{"svi": {"epochs": 60}}, {"deep_ensemble": {"size": 3, "member": {"ml": {"epochs": 25}}}}]
-)
-def test_a_killed_run_ends_as_a_whole_one(driver, process, write, toy, tmp_path):
-    spec = write({**toy, "driver": driver})
-    finish(start(process, "run", spec, "--out", tmp_path / "whole"))
-    times, folder = random.Random(0), tmp_path / "killed"
-    for epochs in (5, 25):
+SVI = {"svi": {"epochs": 30}}
+ENSEMBLE = {"deep_ensemble": {"size": 3, "member": {"ml": {"epochs": 15}}}}
 
-        def so_far(epochs=epochs):
-            history = folder / "history.jsonl"
-            return history.is_file() and len(history.read_text().splitlines()) > epochs
 
-        running = start(process, "run", spec, "--out", folder)
-        wait_until(so_far, running)
-        time.sleep(times.uniform(0, 0.05))
-        running.send_signal(signal.SIGKILL)
-        running.communicate()
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of a run that nothing disturbed, by its spec; no test may change it."""
+    known = {}
+
+    def folder(parts):
+        if (key := json.dumps(parts)) not in known:
+            known[key] = fit(Spec(**parts), out=tmp_path_factory.mktemp("whole") / "run").folder
+        return known[key]
+
+    return folder
+
+
+@pytest.mark.parametrize(("driver", "last"), [(SVI, 30), (ENSEMBLE, 45)], ids=["svi", "ensemble"])
+def test_a_killed_run_ends_as_a_whole_one(driver, last, fork, pyroformer, whole, write, toy, tmp_path):
+    parts, folder, times = {**toy, "driver": driver}, tmp_path / "killed", random.Random(0)
+    spec = write(parts)
+    for reached, wait in ((0, 0.0), (4, 0.05), (17, 0.05), (last, 0.0)):  # in the start, in epochs, and in the end
+        running = fork("run", spec, "--out", folder, "--quiet", code=OFTEN)
+        running.wait_until(lambda count=reached: records(folder) >= count)
+        time.sleep(times.uniform(0, wait))
+        running.kill()
         assert not (folder / "metrics.json").exists()
-    assert (tmp_path / "killed" / "checkpoint").is_dir()
-    finish(start(process, "run", spec, "--out", tmp_path / "killed"))
-    assert not (tmp_path / "killed" / "checkpoint").exists()
-    assert same(results(tmp_path / "killed"), results(tmp_path / "whole"))
+        assert (folder / "checkpoint").is_dir() or not reached
+    assert pyroformer("run", spec, "--out", folder, "--quiet").code == 0
+    assert not (folder / "checkpoint").exists()
+    assert same(results(folder), results(whole(parts)))
 
 
 def table(folder):
@@ -90,20 +92,19 @@ def table(folder):
         return numbers, [{k: v for k, v in row.items() if "seconds" not in k} for row in csv.DictReader(methods)]
 
 
-def test_a_killed_comparison_ends_as_a_whole_one(process, write, toy, tmp_path):
+@pytest.mark.usefixtures("undrawn")
+def test_a_killed_comparison_ends_as_a_whole_one(fork, pyroformer, write, toy, tmp_path):
     study = {
         "base": toy,
         "seeds": 2,
-        "methods": {"SVI": {"driver": {"svi": {"epochs": 40}}}, "ML": {"driver": {"ml": {"epochs": 40}}}},
+        "methods": {"SVI": {"driver": {"svi": {"epochs": 15}}}, "ML": {"driver": {"ml": {"epochs": 15}}}},
     }
     path = write(study, "study.yaml")
-    finish(start(process, "compare", path, "--out", tmp_path / "whole", "--jobs", 1))
-    running = start(process, "compare", path, "--out", tmp_path / "killed", "--jobs", 2)
-    history = tmp_path / "killed" / "runs" / "SVI" / "seed-0" / "history.jsonl"
-    wait_until(lambda: history.is_file() and history.stat().st_size, running)
-    running.send_signal(signal.SIGKILL)  # its workers are alive: they must let go of their folders
-    running.communicate()
-    finish(start(process, "compare", path, "--out", tmp_path / "killed", "--jobs", 2))
+    running = fork("compare", path, "--out", tmp_path / "killed", "--jobs", 2, "--quiet", code=OFTEN)
+    running.wait_until(lambda: records(tmp_path / "killed" / "runs" / "SVI" / "seed-0") > 0)
+    running.kill()  # its workers are alive: they must let go of their folders
+    for name in ("killed", "whole"):
+        assert pyroformer("compare", path, "--out", tmp_path / name, "--jobs", 1, "--quiet").code == 0
     assert table(tmp_path / "killed") == table(tmp_path / "whole")
     numbers, methods = table(tmp_path / "whole")
     assert len(numbers) > 20 and [row["method"] for row in methods] == ["SVI", "ML"]
@@ -120,28 +121,27 @@ def test_a_kill_after_the_last_file_leaves_no_state_behind(pyroformer, write, to
     assert same(results(tmp_path / "run"), before)
 
 
-def test_a_second_process_in_a_folder_says_so_and_stops(process, pyroformer, write, toy, tmp_path):
+def test_a_second_process_in_a_folder_says_so_and_stops(fork, pyroformer, write, toy, tmp_path, monkeypatch):
+    monkeypatch.setattr("pyroformer.run.PATIENCE", 0.1)
     spec = write({**toy, "driver": {"svi": {"epochs": 100000}}})
-    running = start(process, "run", spec, "--out", tmp_path / "run")
+    running = fork("run", spec, "--out", tmp_path / "run", "--quiet")
     try:
-        wait_until(lambda: (tmp_path / "run" / "history.jsonl").is_file(), running)
+        running.wait_until(lambda: records(tmp_path / "run") > 0)
         message = pyroformer("run", spec, "--out", tmp_path / "run", "--quiet").message
     finally:
         running.kill()
-        running.communicate()
     assert message == f"--out: got {tmp_path / 'run'}; accepted: a folder that no other process works in; one does now"
 
 
-def test_a_full_disk_loses_nothing(process, write, toy, tmp_path):
-    spec = write({**toy, "driver": {"svi": {"epochs": 30}}})
-    finish(start(process, "run", spec, "--out", tmp_path / "whole"))
-    limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))}
-    _, err = finish(start(process, "run", spec, "--out", tmp_path / "full", **limit), code=1)
-    assert err.startswith(f"stopped: {tmp_path / 'full'}")
+def test_a_full_disk_loses_nothing(fork, pyroformer, whole, write, toy, tmp_path):
+    parts, folder = {**toy, "driver": SVI}, tmp_path / "full"
+    command = ("run", write(parts), "--out", folder, "--quiet")
+    _, err = finish(fork(*command, code=FULL + OFTEN), code=1)
+    assert err.startswith(f"stopped: {folder}")
     assert "could not be written: File too large; what was kept stays, and the same command goes on from there" in err
-    assert not [path for path in (tmp_path / "full").rglob("*") if path.name.endswith(".new")]
-    finish(start(process, "run", spec, "--out", tmp_path / "full"))
-    assert same(results(tmp_path / "full"), results(tmp_path / "whole"))
+    assert not [path for path in folder.rglob("*") if path.name.endswith(".new")]
+    assert pyroformer(*command).code == 0
+    assert same(results(folder), results(whole(parts)))
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not os.path.isdir("/proc/self"), reason="root writes anywhere but in /proc")

@@ -108,23 +108,14 @@ def test_nan_on_the_way_leaves_the_last_good_posterior(tmp_path, driver):
     assert best < kept.history[0]["validation_nll"]
 
 
-def wait_for(path, process, seconds=60):
-    """Wait until a running process has written something to a file."""
-    end = time.monotonic() + seconds
-    while not (path.is_file() and path.stat().st_size):
-        assert process.poll() is None and time.monotonic() < end, "the run ended, or never started"
-        time.sleep(0.01)
+def begun(folder):
+    """Whether a run has begun to learn."""
+    history = folder / "history.jsonl"
+    return history.is_file() and history.stat().st_size > 0
 
 
-def interrupted(spec, folder, process, kind):
-    """Start a run in a process of its own, and send it a signal when it has begun to learn."""
-    command = [sys.executable, "-m", "pyroformer", "run", spec, "--out", folder]
-    # a shell that runs the tests in the background has its children ignore the interrupt key
-    heard = {"preexec_fn": partial(signal.signal, signal.SIGINT, signal.SIG_DFL)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **process, **heard) as running:
-        wait_for(folder / "history.jsonl", running)
-        running.send_signal(kind)
-        out, err = running.communicate(timeout=60)
+def check_what_is_left(folder, out, err):
+    """A run that was stopped in its first seconds printed nothing to stdout, and left what it wrote at its start."""
     assert out == ""
     assert "Traceback" not in err
     # a state is there already when the start took longer than ten seconds
@@ -136,17 +127,30 @@ def interrupted(spec, folder, process, kind):
         "history.jsonl",
     }
     assert json.loads((folder / "environment.json").read_text("utf-8"))
-    return running.returncode
 
 
 def test_the_interrupt_key_ends_a_run_without_a_traceback(process, write, toy, tmp_path):
-    spec = write({**toy, "driver": {"ml": {"epochs": 1000}}})
-    assert interrupted(spec, tmp_path / "run", process, signal.SIGINT) == 130
+    spec, folder = write({**toy, "driver": {"ml": {"epochs": 1000}}}), tmp_path / "run"
+    command = [sys.executable, "-m", "pyroformer", "run", spec, "--out", folder]
+    # a shell that runs the tests in the background has its children ignore the interrupt key
+    heard = {"preexec_fn": partial(signal.signal, signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **process, **heard) as running:
+        end = time.monotonic() + 60
+        while not begun(folder):
+            assert running.poll() is None and time.monotonic() < end, "the run ended, or never started"
+            time.sleep(0.01)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=60)
+    check_what_is_left(folder, out, err)
+    assert running.returncode == 130
 
 
-def test_a_run_that_was_killed_can_be_run_again(process, pyroformer, write, toy, tmp_path):
+def test_a_run_that_was_killed_can_be_run_again(fork, pyroformer, write, toy, tmp_path):
     spec, folder = write({**toy, "driver": {"ml": {"epochs": 80}}}), tmp_path / "run"
-    assert interrupted(spec, folder, process, signal.SIGKILL) == -signal.SIGKILL
+    running = fork("run", spec, "--out", folder)
+    running.wait_until(lambda: begun(folder))
+    running.kill()
+    check_what_is_left(folder, *running.communicate())
     assert pyroformer("run", spec, "--out", folder, "--quiet").code == 0
     assert (folder / "metrics.json").is_file()
     assert [entry["epoch"] for entry in package.load(folder).history] == list(range(1, 81))

@@ -33,15 +33,11 @@ def errors(law, parameters, count=N):
     """Standard errors of maximum likelihood estimates of log parameters: from the Fisher information, by scores."""
     torch.manual_seed(1)
     x = law.sample((4000,))
-    names = list(parameters)
-    logs = torch.tensor([math.log(parameters[name]) for name in names], dtype=torch.float64)
-
-    def density(at):
-        return type(law)(
-            **{"loc": ZERO, **{name: value.exp() for name, value in zip(names, at, strict=True)}}
-        ).log_prob(x)
-
-    scores = torch.autograd.functional.jacobian(density, logs)  # [n, parameters]
+    # parameters of its own for each draw, so that one gradient holds all scores, [n, parameters]
+    logs = torch.tensor([math.log(value) for value in parameters.values()], dtype=torch.float64)
+    logs = logs.repeat(len(x), 1).requires_grad_()
+    at = dict(zip(parameters, logs.exp().unbind(-1), strict=True))
+    (scores,) = torch.autograd.grad(type(law)(**{"loc": ZERO.expand(len(x)), **at}).log_prob(x).sum(), logs)
     return (scores.T @ scores / len(x) * count).inverse().diagonal().sqrt()
 
 

@@ -248,7 +248,8 @@ def test_a_browser_draws_it(page, tmp_path):
 def run(tmp_path_factory):
     net = {"transformer": {"width": 8, "heads": 2, "depth": 1}}
     prior = {"*.rows": {"dirichlet_rows": {"kl_weight": 0}}, "*": "learned"}
-    spec = Spec(task={"digits": {"train": 60, "validation": 20}}, model=net, prior=prior, driver={"svi": {"epochs": 1}})
+    task = {"digits": {"train": 1700, "validation": 20}}  # which leaves few to test on
+    spec = Spec(task=task, model=net, prior=prior, driver={"svi": {"epochs": 1}})
     return fit(spec, out=tmp_path_factory.mktemp("run") / "digits")
 
 

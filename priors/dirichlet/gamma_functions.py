@@ -53,6 +53,7 @@ def _horner(row: tuple[float, ...], w: Tensor) -> Tensor:
 
 
 _FUNCTIONS = padded(DIGAMMA, KAPPA, TRIGAMMA)
+_TETRAGAMMA = (1.0, *((k + 2) * value for k, value in enumerate(TRIGAMMA)))  # of the derivative of w + w^2 t(w)
 
 
 def kappa(c: Tensor) -> Tensor:
@@ -63,6 +64,15 @@ def kappa(c: Tensor) -> Tensor:
     inverse = 1 / c.clamp(min=1e3)
     asymptotic = 0.5 * (torch.log(c) - math.log(2 * math.pi * math.e)) - inverse / 6 + inverse**3 / 90
     return torch.where(c > 1e3, asymptotic, c * torch.digamma(c) - torch.lgamma(c) - c)
+
+
+def tetragamma(c: Tensor) -> Tensor:
+    r""":math:`\psi_2(c)`, the derivative of :math:`\psi_1`; it is below 0."""
+    if c.dtype == torch.float64:
+        return -2 * torch.special.zeta(torch.full_like(c, 3.0), c)
+    w = 1 / (c + 1)
+    (series,) = polynomials((_TETRAGAMMA,), w)
+    return -(2 / c**3 + w.square() * series)
 
 
 def compare(c: Tensor, other: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor]:

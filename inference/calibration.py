@@ -38,15 +38,29 @@ class Calibration(ABC):
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A calibration and the numbers that were fitted for it."""
+    """A calibration and the numbers that were fitted for it.
+
+    Args:
+        calibration: The calibration.
+        fitted: Its numbers.
+        plug_in: Those for predictions with plug-in rows, which are surer; None (default) where no rows are random.
+    """
 
     calibration: Calibration
     fitted: Mapping[str, float]
+    plug_in: Mapping[str, float] | None = None
+
+    def of_rows(self, rows: str) -> Calibrated | None:
+        """What was fitted for drawn rows (``sample``) or for plug-in ones (``mean``), if it was."""
+        if rows == "sample":
+            return self
+        return None if self.plug_in is None else Calibrated(self.calibration, self.plug_in)
 
     def describe(self) -> dict[str, Any]:
         """As plain data."""
         name = choice_name(type(self.calibration))
-        return {"name": name, "settings": settings(self.calibration), "fitted": dict(self.fitted)}
+        content = {"name": name, "settings": settings(self.calibration), "fitted": dict(self.fitted)}
+        return content if self.plug_in is None else {**content, "plug_in": dict(self.plug_in)}
 
 
 class CalibratedGathering(Gathering):
@@ -71,4 +85,4 @@ def restored_calibration(path: Path, content: Mapping[str, Any]) -> Calibrated:
     kinds = {choice_name(kind): kind for kind in Calibration.__subclasses__()}
     if content.get("name") not in kinds or not {"settings", "fitted"} <= set(content):
         raise ValueError(f"{path}: calibration {content.get('name')!r}: expected one of {', '.join(kinds)}, fitted")
-    return Calibrated(kinds[content["name"]](**content["settings"]), content["fitted"])
+    return Calibrated(kinds[content["name"]](**content["settings"]), content["fitted"], content.get("plug_in"))

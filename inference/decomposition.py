@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
@@ -17,7 +16,7 @@ from ..models.calling import eval_mode
 from ..priors import SettingError
 from .calibration import Calibrated
 from .data import DataError, Inputs, check_finite, first, move, take
-from .mixture_posterior import MixturePosterior
+from .mixture_posterior import leaves
 from .posterior import Posterior, store_as_it_was
 from .prediction import slices
 
@@ -91,6 +90,10 @@ def decompose(
     the averages of two halves of them. Of a variance both are known: ``rows / (R - 1)`` and ``weights / (S - 1)``.
     However large the parts are, so many draws show no more than :math:`\ln R` and :math:`\ln S` nats of them.
 
+    A part is told by draws alone: where `Posterior.predict` is in closed form (a Laplace approximation with
+    ``link="probit"``), the draws are those of the linearised functions that it stands for, and the total is near the
+    entropy of that prediction, not equal to it.
+
     Args:
         posterior: Of any kind; draws of a mixture are spread over its members, which weigh the same.
         x: Inputs ``[N, ...]``, a tensor or a tuple of tensors.
@@ -115,27 +118,18 @@ def decompose(
     if not len(first(x)):
         raise DataError("x: no examples")
     check_finite("x", x)
-    members = list(leaves(posterior))
-    if rows < 2 and any(leaf.random_rows for leaf, _ in members):
+    members = list(leaves(posterior, weights))
+    if rows < 2 and any(leaf.random_rows for leaf, *_ in members):
         raise SettingError("rows", rows, "a whole number of at least 2, as rows are random")
-    if weights < 2 and sum(_available(leaf, 2) for leaf, _ in members) > 1 == len(members):
+    if weights < 2 and sum(_available(leaf, 2) for leaf, *_ in members) > 1 == len(members):
         raise SettingError("weights", weights, "a whole number of at least 2, as weights are random")
     parts = sums(posterior.model.likelihood, len(first(x)), posterior.calibrated if calibrated else None)
     count = 0
     with torch.random.fork_rng(devices=[]), torch.no_grad(), pyro.validation_enabled(False), store_as_it_was():
         torch.manual_seed(seed)
-        for leaf, share in members:
-            count += _run(leaf, share, x, max(1, weights // len(members)), rows, batch_size, parts, count)
+        for leaf, draws, share in members:
+            count += _run(leaf, share, x, draws, rows, batch_size, parts, count)
     return parts.result(count, rows if posterior.random_rows else 1)
-
-
-def leaves(posterior: Posterior, share: float = 1.0) -> Iterator[tuple[Posterior, float]]:
-    """The posteriors that a mixture of mixtures comes down to, with their shares of it."""
-    if isinstance(posterior, MixturePosterior):
-        for member in posterior.members:
-            yield from leaves(member, share / len(posterior.members))
-    else:
-        yield posterior, share
 
 
 def _available(leaf: Posterior, weights: int) -> int:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import pyro
 import torch
 from torch import Tensor
 
-from ..models import Categorical
 from ..models.calling import eval_mode
-from ..priors import SettingError, choice_name
+from ..priors import SettingError
 from .calibration import CalibratedGathering
-from .data import DataError
-from .mixture_posterior import MixturePosterior
+from .contexts import context_of
+from .data import DataError, Inputs
+from .mixture_posterior import leaves
 from .posterior import MAX_NUMBERS, NUM_SAMPLES, Posterior, store_as_it_was
 from .prediction import ClassPrediction, gathering
 
@@ -29,7 +28,7 @@ class Generation:
     r"""Tokens that were drawn one after the other, and how sure the posterior was of each before it was drawn.
 
     Args:
-        prompt: What was given, ``[P]``.
+        prompt: What was given, ``[P]``: the text so far, or the source.
         tokens: What was drawn, ``[G]``.
         prediction: For each of them the predictive distribution that it was drawn from, at temperature 1: probabilities
             ``[G, C]``, entropy, expected entropy and mutual information ``[G]``, in nats.
@@ -55,7 +54,7 @@ def generate(
     seed: int = 0,
     excluded: Sequence[int] = (),
 ) -> Generation:
-    r"""Continue a sequence by draws from the posterior predictive.
+    r"""Write a sequence by draws from the posterior predictive: go on from a text, or write the target of a source.
 
     .. math:: p(x_{t+1} \mid x_{\le t}) = \frac1S \sum_s p(x_{t+1} \mid x_{\le t}, w_s, A_s^{(t)}), \qquad
               A_s^{(t)} \sim q(A \mid x_{\le t}, w_s), \qquad x_{t+1} \sim p^{1/\tau} / Z
@@ -65,10 +64,18 @@ def generate(
     sequence is an input, and no evidence for one function or another. Where it outgrows the net's context, its last
     tokens are the input, from the first position on.
 
+    A net of two sequences is given a source, which is the prompt, and predicts the next token of its target, from the
+    one that marks the start; a target has no end of its own.
+
+    A posterior that predicts in closed form (a Laplace approximation with ``link="probit"``) does so here too, without
+    draws.
+
     Args:
-        posterior: Of a causal net with an output per token, such as a `Transformer` learns on the task ``text``.
-        prompt: Whole numbers ``[P]``, at least one: tokens that are predicted, and no padding.
-        num_tokens: ``G``, how many to draw.
+        posterior: Of a causal net with an output per token, such as a `Transformer` learns on the task ``text``, or of
+            a net of two sequences, such as an `EncoderDecoder`.
+        prompt: Whole numbers ``[P]``, at least one and no padding: the text so far, of tokens that are predicted; or
+            the source.
+        num_tokens: ``G``, how many to draw; of a target at most the longest.
         num_samples: ``S``, default 32; a posterior without randomness takes one.
         temperature: :math:`\tau`, default 1; lower ones prefer probable tokens, 0 takes the most probable one. It
             changes what is drawn, and not what is told of it.
@@ -79,10 +86,11 @@ def generate(
         The tokens with their uncertainty.
 
     Raises:
-        SettingError: A setting is out of range, or the net is not causal, has no context or no output per token.
-        DataError: The prompt is empty, or holds what is no token.
+        SettingError: A setting is out of range, or the net is not causal, has no context or no output per token, or
+            does not tell how a target starts.
+        DataError: The prompt is empty or too long, or holds what is no token.
     """
-    context = _context(posterior)
+    context = context_of(posterior.model)
     if num_tokens < 1:
         raise SettingError("num_tokens", num_tokens, "a whole number of at least 1")
     if not 0 <= temperature < float("inf"):
@@ -90,11 +98,13 @@ def generate(
     if prompt.dim() != 1 or not len(prompt) or prompt.is_floating_point():
         found = f"prompt is {prompt.dtype} of shape {tuple(prompt.shape)}"
         raise DataError(f"{found}: expected whole numbers, at least one")
-    known = getattr(getattr(posterior.model.net, "outputs", None), "size", None)
-    if known is not None:
-        _check_tokens(posterior, prompt, excluded, known)
+    size = getattr(getattr(posterior.model.net, "outputs", None), "size", None)
+    if size is not None:
+        context.check(prompt, num_tokens, size)
+        _check_excluded(excluded, size)
     device = next(posterior.model.parameters()).device
-    tokens = prompt.to(device)
+    given = prompt.to(device)
+    written = given.new_empty(0)
     steps: list[ClassPrediction] = []
     chooser = _chooser(seed)
     with ExitStack() as stack:
@@ -102,43 +112,25 @@ def generate(
         for manager in (torch.no_grad(), pyro.validation_enabled(False), store_as_it_was()):
             stack.enter_context(manager)
         torch.manual_seed(seed)
-        functions = list(_functions(posterior, num_samples, max(1, MAX_TOKENS // context)))
+        functions = list(_functions(posterior, num_samples, max(1, MAX_TOKENS // context.tokens)))
         for owner in {id(owner): owner for owner, _, _ in functions}.values():
             stack.enter_context(eval_mode(owner.model))
         for _ in range(num_tokens):
-            step = _next(posterior, functions, tokens[-context:].unsqueeze(0))
-            if known is None and not steps:
-                _check_tokens(posterior, prompt, excluded, step.probabilities.shape[-1])
+            step = _next(posterior, functions, context.inputs(given, written))
+            if size is None and not steps:
+                context.check(prompt, num_tokens, step.probabilities.shape[-1])
+                _check_excluded(excluded, step.probabilities.shape[-1])
             steps.append(step)
             token = chosen(step.probabilities[0], temperature, excluded, chooser)
-            tokens = torch.cat([tokens, token.to(device)])
+            written = torch.cat([written, token.to(device)])
     probabilities = torch.cat([step.probabilities for step in steps])
     expected = torch.cat([step.expected_entropy for step in steps])
     prediction = ClassPrediction(probabilities, expected, steps[0].num_samples)
-    return Generation(prompt.cpu(), tokens[len(prompt) :].cpu(), prediction)
+    return Generation(prompt.cpu(), written.cpu(), prediction)
 
 
-def _context(posterior: Posterior) -> int:
-    """How many tokens the net takes; an error where it is none that predicts the next token."""
-    net, likelihood = posterior.model.net, posterior.model.likelihood
-    if not isinstance(likelihood, Categorical) or not likelihood.per_token:
-        raise SettingError("", choice_name(type(likelihood)), "a model of classes per token")
-    if getattr(net, "looks_ahead", True):
-        expected = "a causal net, whose outputs predict the tokens that follow: a transformer with causal: true"
-        raise SettingError("", choice_name(type(net)), expected)
-    context: Any = getattr(net, "context", None)
-    if not isinstance(context, int) or context < 1:
-        raise SettingError("", choice_name(type(net)), "a net whose context says how many tokens it takes at most")
-    return context
-
-
-def _check_tokens(posterior: Posterior, prompt: Tensor, excluded: Sequence[int], size: int) -> None:
-    """Raise an error unless the prompt is of tokens that are predicted, and some may be drawn."""
-    padding = getattr(getattr(posterior.model.net, "inputs", None), "padding", None)
-    for token in prompt.tolist():
-        if not 0 <= token < size or token == padding:
-            but = "" if padding is None or padding >= size else f" but the padding {padding}"
-            raise DataError(f"prompt holds {token}: expected whole numbers from 0 to {size - 1}{but}")
+def _check_excluded(excluded: Sequence[int], size: int) -> None:
+    """Raise an error unless some token may be drawn."""
     for token in excluded:
         if not 0 <= token < size:
             raise SettingError("excluded", token, f"whole numbers from 0 to {size - 1}")
@@ -156,23 +148,26 @@ Function = tuple[Posterior, int, dict[str, Tensor]]
 
 
 def _functions(posterior: Posterior, num_samples: int, most: int) -> Iterator[Function]:
-    """Draws in chunks of at most ``most``, each with the posterior that runs it: members have nets of their own."""
-    if isinstance(posterior, MixturePosterior):
-        for member in posterior.members:
-            yield from _functions(member, posterior._each(num_samples), most)
-        return
-    fitting = max(1, min(most, MAX_NUMBERS // max(posterior.num_weights, 1)))
-    for size, weights in posterior.chunks(posterior._available(num_samples), fitting):
-        yield posterior, size, weights
+    """Draws in chunks of at most ``most``, each with the posterior that runs it: members have nets of their own.
+
+    One that predicts in closed form has no draws.
+    """
+    for leaf, count, _ in leaves(posterior, posterior._available(num_samples)):
+        if leaf.closed_form:
+            yield leaf, 1, {}
+            continue
+        fitting = max(1, min(most, MAX_NUMBERS // max(leaf.num_weights, 1)))
+        for size, weights in leaf.chunks(count, fitting):
+            yield leaf, size, weights
 
 
-def _next(posterior: Posterior, functions: list[Function], x: Tensor) -> ClassPrediction:
-    """The prediction of the token behind a context ``[1, T]``."""
+def _next(posterior: Posterior, functions: list[Function], x: Inputs) -> ClassPrediction:
+    """The prediction of the token behind the last one of an input."""
     gathered = gathering(posterior.model.likelihood, 1)
     if posterior.calibrated is not None:
         gathered = CalibratedGathering(gathered, posterior.calibrated)
     for owner, size, weights in functions:
-        outputs, drawn = owner.run(weights, x, size)
+        outputs, drawn = (owner.in_closed_form(x, last=True), {}) if owner.closed_form else owner.run(weights, x, size)
         gathered.add(slice(0, 1), outputs[..., -1, :], drawn)
     found: ClassPrediction = gathered.result()
     return found

@@ -50,13 +50,13 @@ class MixturePosterior(Posterior):
         return each if len({m.num_samples for m in self.members}) > 1 else self.members[0]._available(each)
 
     def chunks(self, num_samples: int, most: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
-        for member in self.members:
-            yield from member.chunks(self._each(num_samples), most)
+        for leaf, count, _ in leaves(self, num_samples):
+            yield from leaf.chunks(count, most)
 
     def _predict(self, x: Inputs, num_samples: int, batch_size: int, gathered: Any) -> None:
         # each member runs its own net: point-estimated weights and rows differ from member to member
-        for member in self.members:
-            member._predict(x, self._each(num_samples), batch_size, gathered)
+        for leaf, count, _ in leaves(self, num_samples):
+            leaf._predict(x, count, batch_size, gathered)
 
     def tensors(self) -> dict[str, Tensor]:
         return {}
@@ -73,3 +73,18 @@ class MixturePosterior(Posterior):
     def restored(cls, model: BayesianModel, structure: dict[str, Any], tensors: dict[str, Tensor]) -> Posterior:
         path = structure["path"]
         return cls([Posterior.load(path / f"member-{index}", model) for index in range(structure["members"])])
+
+
+def leaves(posterior: Posterior, num_samples: int = 1, share: float = 1.0) -> Iterator[tuple[Posterior, int, float]]:
+    """The posteriors that a mixture of mixtures comes down to, each with its draws and its share of the mixture.
+
+    Args:
+        posterior: Of any kind; one that is no mixture is its own leaf.
+        num_samples: Draws of all of them, default 1.
+        share: Of the posterior itself, default 1.
+    """
+    if isinstance(posterior, MixturePosterior):
+        for member in posterior.members:
+            yield from leaves(member, posterior._each(num_samples), share / len(posterior.members))
+    else:
+        yield posterior, num_samples, share

@@ -107,6 +107,9 @@ class Posterior(ABC):
     calibrated: Calibrated | None = None
     """What `calibrate` fitted, if it was asked to."""
 
+    closed_form = False
+    """Whether predictions are averaged without draws, by `in_closed_form`."""
+
     _rows = "sample"
 
     @property
@@ -168,7 +171,8 @@ class Posterior(ABC):
             num_samples: Draws, default 32; a posterior without randomness takes one.
             seed: Of the draws; the same seed and batch size give the same numbers in any process on one machine.
             batch_size: Examples that the net sees at once.
-            calibrated: Whether a fitted calibration is applied, where there is one; default True.
+            calibrated: Whether a fitted calibration is applied, where there is one; default True. Plug-in rows have
+                a fit of their own.
             rows: Whether random attention rows are drawn, one set with each draw of the weights (``sample``, the
                 default), or stand at their plug-in value (``mean``, see `PlugInRows`: the mean of Dirichlet rows, and
                 softmax attention for every other family): one pass for each draw of the weights, and for all where no
@@ -182,8 +186,9 @@ class Posterior(ABC):
             SettingError: ``rows`` is unknown, or asks for plug-in rows where no rows are random.
         """
         gathered = gathering(self.model.likelihood, len(first(x)))
-        if calibrated and self.calibrated is not None:
-            gathered = CalibratedGathering(gathered, self.calibrated)
+        own = self.calibrated.of_rows(rows) if calibrated and self.calibrated is not None else None
+        if own is not None:
+            gathered = CalibratedGathering(gathered, own)
         with self.rows_as(rows):
             return self._gathered(x, num_samples, seed, batch_size, gathered)
 
@@ -206,6 +211,8 @@ class Posterior(ABC):
     ) -> Calibrated:
         """Fit a calibration on validation data; from now on `predict` goes through it, here and after `save`.
 
+        Where rows are random it is fitted twice: to predictions with drawn rows, and to those with plug-in rows.
+
         Args:
             calibration: Such as `TemperatureScaling`.
             x, y: Validation examples ``[N, ...]``: neither those that were trained on nor those to be tested on.
@@ -220,8 +227,12 @@ class Posterior(ABC):
         """
         if reason := calibration.refusal(self.model):
             raise SettingError("calibration", choice_name(type(calibration)), reason)
-        outputs = self.outputs(x, num_samples, seed=seed)
-        self.calibrated = Calibrated(calibration, calibration.fit(outputs, y.cpu()))
+        fitted = calibration.fit(self.outputs(x, num_samples, seed=seed), y.cpu())
+        plug_in = None
+        if self.random_rows:
+            with self.rows_as("mean"):
+                plug_in = calibration.fit(self.outputs(x, num_samples, seed=seed), y.cpu())
+        self.calibrated = Calibrated(calibration, fitted, plug_in)
         return self.calibrated
 
     def _gathered(self, x: Inputs, num_samples: int, seed: int, batch_size: int, gathered: Any) -> Any:
@@ -272,6 +283,15 @@ class Posterior(ABC):
         if num_samples < 1:
             raise ValueError(f"num_samples = {num_samples}: expected at least 1")
         return num_samples if self.num_samples is None else min(num_samples, self.num_samples)
+
+    def in_closed_form(self, x: Inputs, *, last: bool = False) -> Tensor:
+        """Outputs ``[1, B, ...]`` that stand for those of all draws, where predictions have a closed form.
+
+        Args:
+            x: Inputs ``[B, ...]``, on the model's device and in its dtype.
+            last: Whether only those of the last token are wanted, ``[1, B, 1, C]``; default False.
+        """
+        raise NotImplementedError(f"{choice_name(type(self))} predicts by draws")
 
     def save(self, path: str | Path) -> None:
         """Write the posterior as a folder of JSON and safetensors, whole or not at all."""

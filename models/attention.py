@@ -26,6 +26,8 @@ class Attention(nn.Module):
     Args:
         width: Width of a token, divisible by ``heads``.
         heads: Number of heads ``H``; each has width ``d = width / heads``.
+        across: Whether it is for cross attention, whose keys are of another sequence; default False. Priors of rows
+            may be refused there.
 
     Attributes:
         row_prior: A `RowPriorModule`, or None (default) for softmax attention.
@@ -37,11 +39,11 @@ class Attention(nn.Module):
         (arXiv 2110.04020).
     """
 
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int, *, across: bool = False):
         super().__init__()
         if width % heads:
             raise ValueError(f"heads = {heads}: expected a divisor of the width {width}")
-        self.heads = heads
+        self.heads, self.across = heads, across
         self.query = Linear(width, width)
         self.key = Linear(width, width)
         self.value = Linear(width, width)

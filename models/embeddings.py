@@ -201,10 +201,19 @@ class Pair(Input):
     Args:
         source: What is read.
         target: What is written, one place late: it starts with a token that marks the start.
+        start: That token, which a net that writes begins with; None (default) where it is not told.
+
+    Raises:
+        ValueError: ``start`` is no token of the target.
     """
 
     source: Tokens
     target: Tokens
+    start: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.start is not None and not 0 <= self.start < self.target.vocabulary:
+            raise ValueError(f"start = {self.start}: expected a token of the target, 0 to {self.target.vocabulary - 1}")
 
     @property
     def tokens(self) -> int:

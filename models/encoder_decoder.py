@@ -23,7 +23,7 @@ class DecoderBlock(Block):
     def __init__(self, width: int, heads: int, hidden: int):
         super().__init__(width, heads, hidden)
         self.norm_cross = LayerNorm(width)
-        self.cross = Attention(width, heads)
+        self.cross = Attention(width, heads, across=True)
         self.cross.output.writes_residual = True
 
     def forward(  # type: ignore[override]
@@ -64,6 +64,8 @@ class EncoderDecoder(Backbone):
 
     residual_streams = ("encoder", "decoder")
     """The parts that each have a residual stream of their own, for priors that scale by the depth of a stream."""
+    looks_ahead = False
+    """Whether the output at a target's token depends on those that follow it."""
 
     def __init__(
         self,

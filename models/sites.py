@@ -123,10 +123,16 @@ def set_row_priors(layers: Mapping[str, Attention], priors: Mapping[str, RowPrio
     Args:
         layers: Attention layers by the name of their row site.
         priors: Priors by the name of a row site.
+
+    Raises:
+        SettingError: A prior is none for cross attention, and a layer has that.
     """
     first: list[tuple[RowPrior, RowPriorModule]] = []
     for name, layer in layers.items():
         prior = priors.get(name)
+        if prior is not None and layer.across and (reason := prior.refusal_across()):
+            expected = f"{reason}, and those of {name} are of two; *.attention.rows names no such layer"
+            raise SettingError("prior", choice_name(type(prior)), expected)
         layer.set_row_prior(prior, name, sum(other == prior for other in priors.values()))
         if prior is not None:
             assert layer.row_prior is not None

@@ -173,6 +173,10 @@ class RowPrior(ABC):
         check(self, "kl_weight", 0 <= self.kl_weight < math.inf, "a number of at least 0")
         check_option(self, "kl_normalization", ("none", "entries"))
 
+    def refusal_across(self) -> str | None:
+        """Why it is no prior of rows whose keys are of another sequence than their queries, or None when it is one."""
+        return None
+
     @abstractmethod
     def build(self, head_dim: int, heads: int) -> RowPriorModule:
         """The prior as a module of one attention layer with so many heads of width ``head_dim``."""

@@ -41,7 +41,7 @@ def run(
     """Run one specification and keep the posterior, its metrics and its history in a folder."""
     import torch
 
-    from .run import finished, fit
+    from .run import check_folder, finished, fit
     from .run import load as load_run
     from .spec import Spec
 
@@ -49,6 +49,7 @@ def run(
         torch.set_num_threads(threads)
     wanted = Spec.from_file(spec, assignments or ())
     if finished(out, wanted):
+        check_folder(out, wanted, wanted.task.load().source)
         result = load_run(out)
         print(f"{out} holds this run, finished; nothing to do", file=sys.stderr)
     else:
@@ -110,9 +111,15 @@ def predict(
 
 @app.command()
 def generate(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run of the task text.")],
-    prompt: Annotated[str | None, typer.Option(help="Text to continue, default the start of a line or text.")] = None,
-    tokens: Annotated[int, typer.Option(min=1, help="Characters or words to draw.")] = 200,
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder of a finished run of the task text or reversal.")
+    ],
+    prompt: Annotated[
+        str | None, typer.Option(help="Text to go on from, default the start of a line or text; or a source.")
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option(min=1, help="Characters or words to draw, default 200; as many as the source has.")
+    ] = None,
     temperature: Annotated[float, typer.Option(min=0, help="Below 1 prefers probable tokens; 0 takes the best.")] = 1.0,
     samples: Annotated[int, typer.Option(min=1, help="Draws from the posterior.")] = 16,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the draws and the tokens.")] = 0,
@@ -120,7 +127,7 @@ def generate(
     table: Annotated[bool, typer.Option("--table", help="One line a token in the place of the text.")] = False,
     out: Annotated[Path | None, typer.Option(help="JSON file to write, default none.")] = None,
 ) -> None:
-    """Write text from the posterior predictive, and tell how sure it was of every token."""
+    """Write text, or the target of a source, from the posterior predictive, and tell how sure it was of each token."""
     from .choices import SpecError, check_file_to_write
     from .generation import MEASURES, write_generated
     from .generation import generate as generated

@@ -69,7 +69,7 @@ def predict_file(
         raise SpecError("--rows", error.value, error.expected) from None
     data = run.spec.task.load()
     # as it was when the run learned: a table may have grown since
-    known = data.source if run.folder is None else source_of(run.folder)
+    known = run.source if run.folder is None else source_of(run.folder)
     x = read_inputs(source, data, known)
     seed = run.spec.seed if seed is None else seed
     prediction = run.posterior.predict(x, num_samples, seed=seed, rows=rows)  # type: ignore[arg-type]

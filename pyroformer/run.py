@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +39,7 @@ from .run_folder import (
     PREDICTIONS,
     SOURCE,
     SPEC,
+    changed_since,
     content_of,
     history_of,
     marginals_of,
@@ -70,6 +71,7 @@ class Run:
         predictions: What was predicted for every set, by ``set.quantity``.
         marginals: Posterior and prior of every weight and hyperparameter, by name.
         folder: Where it is kept, or None.
+        source: What its task said of the data.
     """
 
     spec: Spec
@@ -79,6 +81,7 @@ class Run:
     predictions: dict[str, Tensor] = field(default_factory=dict)
     marginals: dict[str, Marginal] = field(default_factory=dict)
     folder: Path | None = None
+    source: dict[str, Any] = field(default_factory=dict)
 
 
 def environment() -> dict[str, Any]:
@@ -119,8 +122,8 @@ def fit(
         The finished run.
 
     Raises:
-        SpecError: The parts of the spec do not fit each other, the folder holds another run, or another process works
-            in it.
+        SpecError: The parts of the spec do not fit each other, the folder holds another run or one on other data, or
+            another process works in it.
         WriteError: The disk is full, or the folder cannot be written to. What was kept stays.
         DataError: The data cannot be learnt from.
         InferenceError: A number became NaN or infinite. The folder then holds the last good posterior and no metrics.
@@ -135,7 +138,7 @@ def fit(
     library = None if nets is None else Library(Path(nets), context)
     if folder is None:
         return _fit(spec, data, model, guide, RunMonitor(console=console, library=library), None)
-    check_folder(folder, spec)
+    check_folder(folder, spec, data.source)
     with alone_in(folder):
         spec = prepare(folder, spec)
         write_json(folder / SOURCE, data.source)
@@ -155,13 +158,16 @@ def _fit(spec: Spec, data: TaskData, model: BayesianModel, guide: Any, monitor: 
             error.add_note(f"the last good state is in {folder / POSTERIOR}")
         raise
     if spec.calibration is not None and data.validation is not None and data.validation.y is not None:
-        found = posterior.calibrate(spec.calibration, data.validation.x, data.validation.y, seed=spec.seed)
-        posterior.info["calibration"] = dict(found.fitted)
+        fitted = posterior.calibrate(spec.calibration, data.validation.x, data.validation.y, seed=spec.seed)
+        posterior.info["calibration"] = dict(fitted.fitted)
+        if fitted.plug_in is not None:
+            posterior.info["calibration_plug_in"] = dict(fitted.plug_in)
     measured, predictions = evaluate(posterior, data, seed=spec.seed)
     measured["fit"] = {**posterior.info, **k_hat(posterior, data, seed=spec.seed)}
     if alone := members(posterior, data, seed=spec.seed):
         measured["fit"]["members_test"] = alone
-    run = Run(spec, posterior, measured, monitor.history, predictions, marginals(posterior, seed=spec.seed), folder)
+    found = marginals(posterior, seed=spec.seed)
+    run = Run(spec, posterior, measured, monitor.history, predictions, found, folder, data.source)
     if folder is not None:
         posterior.save(folder / POSTERIOR)
         write_tensors(folder / PREDICTIONS, predictions)
@@ -196,8 +202,14 @@ def alone_in(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def check_folder(folder: Path, spec: Spec) -> None:
-    """Raise a `SpecError` when a folder holds a run of another spec, or something that is no run, or cannot hold it."""
+def check_folder(folder: Path, spec: Spec, source: Mapping[str, Any] | None = None) -> None:
+    """Raise a `SpecError` when a folder holds a run of another spec, or something that is no run, or cannot hold it.
+
+    Args:
+        folder: Where a run is to be kept.
+        spec: Of the run.
+        source: What its task says of the data, where they are to be those that the folder's run learned from.
+    """
     if isinstance(spec.task, Arrays) and not spec.task.plain:
         raise SpecError("task", "arrays with inputs or a likelihood of its own", "a task that its folder can hold")
     if folder.is_file():
@@ -209,6 +221,10 @@ def check_folder(folder: Path, spec: Spec) -> None:
             raise SpecError("--out", str(folder), f"a new folder; this one holds a run of another spec ({found})")
         if not _same_arrays(folder, spec):
             raise SpecError("--out", str(folder), "a new folder; this one holds a run on other arrays")
+        key = "sha256" if source and "sha256" in source else "files"  # the same text may be in another file
+        if source is not None and (changed := changed_since(folder, source, key)):
+            accepted = f"a new folder; this one holds a run on other data: {', '.join(changed)} changed since"
+            raise SpecError("--out", str(folder), accepted)
 
 
 def prepare(folder: Path, spec: Spec) -> Spec:
@@ -281,7 +297,8 @@ def load(folder: str | Path, *, net: nn.Module | None = None) -> Run:
         net: A net of the run's structure, for runs whose model was a `torch.nn.Module` of the user's own.
 
     Raises:
-        SpecError: There is no finished run in the folder, one of its files is damaged, or it needs ``net``.
+        SpecError: There is no finished run in the folder, one of its files is damaged, the text that it learned from
+            has changed since, or it needs ``net``.
     """
     folder = Path(folder)
     if not (folder / SPEC).is_file():
@@ -297,10 +314,13 @@ def load(folder: str | Path, *, net: nn.Module | None = None) -> Run:
         content["model"] = net
     spec = Spec(**content)
     data: TaskData = spec.task.load()
+    if changed := changed_since(folder, data.source, "sha256"):
+        accepted = f"the text that the run in {folder} learned from: its tokens to {', '.join(changed)} changed since"
+        raise SpecError("task", ", ".join(data.source["files"]), accepted)
     model = spec.build_model(data)
     with reading(folder / POSTERIOR):
         posterior = Posterior.load(folder / POSTERIOR, model)
     # a run that was stopped by a number that is not finite has a posterior and no metrics
     metrics = metrics_of(folder) if (folder / METRICS).is_file() else {}
     predictions = predictions_of(folder) if (folder / PREDICTIONS).is_file() else {}
-    return Run(spec, posterior, metrics, history_of(folder), predictions, marginals_of(folder), folder)
+    return Run(spec, posterior, metrics, history_of(folder), predictions, marginals_of(folder), folder, data.source)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -103,3 +103,18 @@ def source_of(folder: Path) -> dict[str, Any]:
     """What the task said of its data when the run learned."""
     with reading(folder / SOURCE):
         return read_json(folder / SOURCE)
+
+
+def changed_since(folder: Path, source: Mapping[str, Any], key: str) -> list[str]:
+    """The names of what a run learned from and is another now, as far as the records of its folder tell.
+
+    Args:
+        folder: The run's.
+        source: What the task says of its data now.
+        key: ``sha256``, of arrays in memory and of the tokens of a text, by their set; or ``files``, by their path.
+    """
+    if not (folder / SOURCE).is_file():
+        return []
+    with reading(folder / SOURCE):
+        then, now = read_json(folder / SOURCE).get(key) or {}, source.get(key) or {}
+        return [name for name, found in then.items() if now.get(name, found) != found]

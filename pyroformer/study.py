@@ -288,7 +288,7 @@ def _check(study: Study, specs: Mapping[tuple[str, int], Spec], out: Path, chose
     if chosen is not None:
         check(chosen, tasks)
     for cell, spec in specs.items():
-        check_folder(folder_of(out, *cell), spec)
+        check_folder(folder_of(out, *cell), spec, tasks[cell[0]].source)
 
 
 def _run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.func import functional_call, vjp
+from torch.nn.functional import pad
 
 from ...models import BayesianModel
 from ...models.calling import known_to_vmap
@@ -86,8 +87,16 @@ class Functions:
         return max(1, MOST_NUMBERS // max(1, columns * self.size))
 
 
-def identity_cotangents(outputs: Tensor) -> Tensor:
-    """Cotangents that give the whole Jacobian: ``[O, B, ...]`` for outputs ``[B, ...]`` of ``O`` numbers."""
-    size = outputs[0].numel()
-    eye = torch.eye(size, dtype=outputs.dtype, device=outputs.device)
-    return eye.view(size, 1, *outputs.shape[1:]).expand(size, *outputs.shape)
+def identity_cotangents(outputs: Tensor, count: int) -> Tensor:
+    """Cotangents that give the rows of the Jacobian for the last numbers of each example's outputs.
+
+    Args:
+        outputs: ``[B, ...]``, of ``O`` numbers an example.
+        count: ``K``, of how many; ``O`` for all.
+
+    Returns:
+        ``[K, B, ...]``.
+    """
+    eye = torch.eye(count, dtype=outputs.dtype, device=outputs.device)
+    eye = pad(eye, (outputs[0].numel() - count, 0))
+    return eye.view(count, 1, *outputs.shape[1:]).expand(count, *outputs.shape)

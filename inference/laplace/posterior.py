@@ -39,7 +39,8 @@ class LaplacePosterior(Posterior):
         mode: :math:`\theta^*` of every global site, by name.
         temperature: :math:`T`.
         linearized: Whether draws go through the linearised net (see above, left) or the net itself.
-        probit: Whether classes are predicted by the probit approximation, without draws; for linearised nets.
+        probit: Whether classes are predicted, and tokens generated, by the probit approximation, without draws; for
+            linearised nets. `decompose` draws all the same.
         info: See `Posterior`.
     """
 
@@ -57,6 +58,7 @@ class LaplacePosterior(Posterior):
         super().__init__(model, info)
         self.normal, self.mode = normal, {name: value.detach().clone() for name, value in mode.items()}
         self.temperature, self.linearized, self.probit = temperature, linearized, probit
+        self.closed_form = probit
         self.functions = Functions(model, list(normal.shapes))
 
     @property
@@ -78,21 +80,27 @@ class LaplacePosterior(Posterior):
         deviations = {name: weights[name] - self.mode[name] for name in self.normal.shapes}
         return self.functions.forward(deviations, x), {}
 
-    def logit_variances(self, x: Inputs) -> tuple[Tensor, Tensor]:
+    def logit_variances(self, x: Inputs, *, last: bool = False) -> tuple[Tensor, Tensor]:
         r"""The net's outputs and the variances of the linearised ones, :math:`T\,\mathrm{diag}(J P^{-1} J^\top)`.
 
         Args:
             x: Inputs ``[B, ...]``, on the model's device.
+            last: Whether only those of the last token are wanted, of outputs per token; default False.
 
         Returns:
-            Both ``[B, ...]``.
+            Both ``[B, ...]``, or ``[B, 1, C]``.
         """
         outputs = self.functions(self.functions.mode, x)
-        variances = torch.empty_like(outputs)
-        for where in slices(len(outputs), self.functions.most(outputs[0].numel())):
-            jacobian = self.functions.backward(take(x, where), identity_cotangents(outputs[where]))
-            variances[where] = (self.temperature * self.normal.projected(jacobian)).view_as(outputs[where]).to(outputs)
-        return outputs, variances
+        wanted = outputs[:, -1:] if last else outputs
+        variances, count = torch.empty_like(wanted), wanted[0].numel()
+        for where in slices(len(outputs), self.functions.most(count)):
+            jacobian = self.functions.backward(take(x, where), identity_cotangents(outputs[where], count))
+            variances[where] = (self.temperature * self.normal.projected(jacobian)).view_as(wanted[where]).to(outputs)
+        return wanted, variances
+
+    def in_closed_form(self, x: Inputs, *, last: bool = False) -> Tensor:
+        outputs, variances = self.logit_variances(x, last=last)
+        return (outputs / (1 + math.pi / 8 * variances).sqrt()).unsqueeze(0)
 
     def _predict(self, x: Inputs, num_samples: int, batch_size: int, gathered: Any) -> None:
         if not self.probit:
@@ -101,8 +109,7 @@ class LaplacePosterior(Posterior):
         x = move(x, anchor.device, anchor.dtype)
         with eval_mode(self.model):
             for where in slices(len(first(x)), batch_size):
-                outputs, variances = self.logit_variances(take(x, where))
-                gathered.add(where, (outputs / (1 + math.pi / 8 * variances).sqrt()).unsqueeze(0), {})
+                gathered.add(where, self.in_closed_form(take(x, where)), {})
 
     def tensors(self) -> dict[str, Tensor]:
         return {**self.normal.tensors(), **{f"mode/{name}": value for name, value in self.mode.items()}}

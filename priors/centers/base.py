@@ -23,6 +23,8 @@ class RowCenter(ABC):
     """Whether its only say is how large the weights are, all of a row's being equal, by a number that is learned."""
     vanishing: ClassVar[bool] = True
     """Whether a weight may be too small for its dtype."""
+    within: ClassVar[bool] = False
+    """Whether its weights have a meaning only where keys and queries are of one sequence."""
 
     @abstractmethod
     def build(self, head_dim: int, heads: int) -> RowCenterModule:

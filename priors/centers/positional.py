@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ class PositionalCenter(RowCenter):
     .. math:: m_i = \mathrm{softmax}_j\big(r_{\mathrm{clip}(j - i,\, -R,\, R)}\big)
 
     over valid keys. The logits :math:`r` are hyperparameters: they are trained with the guide, from 0, and carry no
-    prior.
+    prior. It is for self attention: in cross attention key and query are of two sequences, and have no distance.
 
     Args:
         reach: :math:`R`, at least 1, default 8: farther keys weigh as much as those at this distance.
@@ -31,6 +32,8 @@ class PositionalCenter(RowCenter):
         Shaw et al., 2018, "Self-attention with relative position representations", for the clipping; a center
         made of it is ours.
     """
+
+    within: ClassVar[bool] = True
 
     reach: int = 8
 

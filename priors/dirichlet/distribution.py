@@ -14,6 +14,7 @@ from ..carried import logs_of, with_logs
 from .density import Density
 from .divergence import Divergence
 from .kernels import once, only
+from .moments import LogMoments
 from .rows import DrawRows
 from .softmax import AroundSoftmax
 from .symmetric import SymmetricDivergence
@@ -144,6 +145,18 @@ class MaskedDirichlet(TorchDistribution):
         if isinstance(count, int):
             return -uniform - math.lgamma(count)
         return -uniform - torch.lgamma(count.clamp(min=1).to(uniform.dtype))
+
+    def log_moments(self) -> tuple[Tensor, Tensor]:
+        r"""What the moments of the logarithms of a row are made of.
+
+        .. math:: E[\ln a_j] = \psi(c_j) - \psi(S), \qquad
+            \mathrm{Cov}[\ln a_i, \ln a_j] = \delta_{ij}\,\psi_1(c_j) - \psi_1(S)
+
+        Returns:
+            The means and :math:`\psi_1(c_j)`, both ``[..., T]``, 0 in masked entries.
+        """
+        means, own, *_ = LogMoments.apply(self._given, self.mask_of_entries)
+        return means, own
 
     def _divergence_to(self, other: Tensor) -> Tensor:
         shape = torch.broadcast_shapes(self._given.shape, other.shape)

@@ -66,6 +66,7 @@ def _horner(row: tuple[float, ...], w: Tensor) -> Tensor:
 
 
 _FUNCTIONS = padded(DIGAMMA, KAPPA, TRIGAMMA)
+_TETRAGAMMA = (1.0, *((k + 2) * value for k, value in enumerate(TRIGAMMA)))  # of the derivative of w + w^2 t(w)
 
 
 def kappa(c: Tensor) -> Tensor:
@@ -86,6 +87,15 @@ def trigamma(c: Tensor) -> Tensor:
 def trigamma_of_series(series: Tensor, powers: Powers, inverse: Tensor) -> Tensor:
     r""":math:`\psi_1(c) = c^{-2} + w + w^2 t(w)` in single precision."""
     return torch.addcmul(powers[1], powers[2], series).addcmul_(inverse, inverse)
+
+
+def tetragamma(c: Tensor) -> Tensor:
+    r""":math:`\psi_2(c)`, the derivative of :math:`\psi_1`; it is below 0."""
+    if c.dtype == torch.float64:
+        return -2 * torch.special.zeta(torch.full_like(c, 3.0), c)
+    powers = inverse_powers(c)
+    (series,) = polynomials((_TETRAGAMMA,), powers)
+    return -(2 / c**3 + powers[2] * series)
 
 
 def compare(c: Tensor, other: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor]:

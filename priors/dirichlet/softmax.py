@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from .kernels import RowFunction, flatten, only, run
+from ..rows import masked_softmax
+from .kernels import RowFunction, flatten, run
 
 
 def _around(scores: Tensor, mask: Tensor | None, sharpness: Tensor, floor: float) -> tuple[Tensor]:
-    if mask is not None:
-        scores = torch.where(mask, scores, torch.finfo(scores.dtype).min)
-    return (only(torch.softmax(scores, -1), mask).mul_(sharpness).add_(floor),)
+    return (masked_softmax(scores, mask).mul_(sharpness).add_(floor),)
 
 
 def _pulled(incoming: Tensor, concentration: Tensor, sharpness: Tensor, floor: float) -> tuple[Tensor, Tensor]:

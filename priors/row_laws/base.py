@@ -56,6 +56,10 @@ class RowLaw(RowPrior):
             A distribution with event shape ``[S]``.
         """
 
+    def refusal_across(self) -> str | None:
+        center = choice_name(type(self.center))
+        return f"another center: {center} is for keys and queries of one sequence" if self.center.within else None
+
     def build(self, head_dim: int, heads: int) -> RowPriorModule:
         return _Centered(self, self.center.build(head_dim, heads))
 

@@ -53,7 +53,10 @@ class MaskedGumbelSoftmax(MaskedRows):
     def log_prob(self, value: Tensor) -> Tensor:
         logs, n = logs_of(value), self.count
         temperature = self.temperature.squeeze(-1) if self.temperature.dim() else self.temperature
-        t = self.temperature * (self.loc - logs)
+        away = self.loc - logs
+        # what is added to all of them changes nothing, but a sharp temperature would multiply how it is rounded
+        highest = self.where_any(self.entries(away.detach(), -torch.inf).amax(-1))
+        t = self.temperature * self.entries(away - highest.unsqueeze(-1))
         total = torch.logsumexp(self.entries(t, torch.finfo(t.dtype).min), -1)
         free = torch.lgamma(n.clamp(min=1)) + (n - 1) * temperature.log()
         return self.where_any(free + self.over(t - logs) - n * total)

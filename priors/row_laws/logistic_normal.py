@@ -81,8 +81,8 @@ def _kl(q: MaskedLogisticNormal, p: MaskedLogisticNormal) -> Tensor:
 @register_kl(MaskedDirichlet, MaskedLogisticNormal)
 def _kl_from_dirichlet(q: MaskedDirichlet, p: MaskedLogisticNormal) -> Tensor:
     """By the mean and the covariance of the logarithms of Dirichlet entries."""
-    log_mean = torch.digamma(q.concentration) - torch.digamma(q.total).unsqueeze(-1)
-    spread = (1 - 1 / p.count.clamp(min=1)) * p.over(torch.polygamma(1, q.concentration))
+    log_mean, own = q.log_moments()
+    spread = (1 - 1 / p.count.clamp(min=1)) * p.over(own)
     return p.expected_cost(log_mean, spread) - q.entropy()
 
 

@@ -41,7 +41,12 @@ class MaskedWeibull(MaskedRows):
     @property
     def log_scale(self) -> Tensor:
         r""":math:`\ln\lambda`."""
-        return self.log_mean - torch.lgamma(1 + 1 / self.concentration)
+        return self.log_mean - self._above
+
+    @property
+    def _above(self) -> Tensor:
+        """The log-mean less it, found in double precision: a sharp concentration multiplies how it is rounded."""
+        return torch.lgamma(1 + 1 / self.concentration.double()).to(self.concentration.dtype)
 
     @property
     def mean(self) -> Tensor:
@@ -59,7 +64,7 @@ class MaskedWeibull(MaskedRows):
 
     def log_prob(self, value: Tensor) -> Tensor:
         k, logs = self.concentration, logs_of(value)
-        far = k * (logs - self.log_scale)
+        far = k * (logs - self.log_mean + self._above)
         return self.over(k.log() - logs + far - far.exp())
 
     def entropy(self) -> Tensor:

@@ -48,8 +48,8 @@ class TaskData:
         ood: Inputs from elsewhere, by name: a good posterior is unsure of them.
         shifts: The shifted sets that are a corruption at a severity, by their name in ``shifted``.
         source: Where the data are from, as plain data for a run's records: ``origin`` in words, ``files`` (path to
-            SHA-256 of what was read), ``split`` (the seed), and what a task adds. ``sizes``, the number of examples of
-            every set, is filled in here.
+            SHA-256 of what was read), ``split`` (the seed), and what a task adds: ``sha256`` by set, of arrays in
+            memory and of the tokens of a text. ``sizes``, the number of examples of every set, is filled in here.
         unit: What a token is, where outputs predict the next token of a language: ``character`` or ``word``.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from string import ascii_lowercase
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from ..models import Categorical, Output, Pair, Tokens
 from ..models.likelihoods import IGNORED
 from ..priors.settings import check, check_count
 from .base import Split, Task, TaskData
+from .vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,8 @@ class Reversal(Task):
 
     An example is one word and N the number of words. While it learns, and where it is measured, the decoder is given
     the right letters before the one that it predicts, and the word's length. Shorter words are padded. Shifted set
-    ``longest``: words of the greatest length alone, of which there are few to train on.
+    ``longest``: words of the greatest length alone, of which there are few to train on. Letters are written ``a``,
+    ``b``, ``c`` and so on, and where there are more than 26, as numbers with spaces between them.
 
     Args:
         train: Training examples, default 2000.
@@ -61,10 +64,12 @@ class Reversal(Task):
             letters = torch.randint(self.letters, (count, self.length), generator=generator)
             return reversed_words(letters, sizes, self.letters)
 
+        alphabet = alphabet_of(self.letters)
         return TaskData(
             inputs=Pair(
                 Tokens(self.letters + 1, self.length, padding=self.letters),
                 Tokens(self.letters + 2, self.length, padding=self.letters, causal=True),
+                start=self.letters + 1,
             ),
             outputs=Output(self.letters, per_token=True),
             likelihood=Categorical(per_token=True),
@@ -72,8 +77,21 @@ class Reversal(Task):
             validation=words(max(self.test // 2, 1)),
             test=words(self.test),
             shifted={"longest": words(self.test, self.length)},
-            source={"origin": "made from its seed", "files": {}, "split": self.split},
+            source={
+                "origin": "made from its seed",
+                "files": {},
+                "split": self.split,
+                "unit": alphabet.unit,
+                "classes": list(alphabet.tokens),
+            },
         )
+
+
+def alphabet_of(count: int) -> Vocabulary:
+    """How so many letters are written; none is unknown."""
+    if count <= len(ascii_lowercase):
+        return Vocabulary("character", tuple(ascii_lowercase[:count]))
+    return Vocabulary("word", tuple(map(str, range(count))))
 
 
 def reversed_words(letters: Tensor, sizes: Tensor, count: int) -> Split:

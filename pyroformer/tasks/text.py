@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ SONNETS = Path(__file__).with_name("sonnets.txt")
 """Thirty of Shakespeare's sonnets (1609, in the public domain) in modern spelling, 18 kB."""
 WORDS = 1000
 """How many words are known where the user does not say."""
+SETS = ("train", "validation", "test")
+"""The blocks of a text, in their order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,8 @@ class Text(Task):
 
     Args:
         source: ``sonnets`` (default): thirty of Shakespeare's, 18 kB, which come with the package, or the file that
-            ``path`` names. ``ud``: the sentences of Universal Dependencies English EWT, in their published sets.
+            ``path`` names. ``ud``: the sentences of Universal Dependencies English EWT as they were written, in their
+            published sets.
         path: A text file in UTF-8, plain or gzip; for ``ud`` the folder with its three files, default null: ``ud`` in
             the folder that the environment variable PYROFORMER_DATA names.
         unit: What a token is: ``character`` (default) or ``word`` (punctuation marks and ends of lines are words).
@@ -110,7 +114,7 @@ class Text(Task):
 
     def load(self) -> TaskData:
         origin, files, blocks = self._blocks()
-        for name, block in zip(("train", "validation", "test"), blocks, strict=True):
+        for name, block in zip(SETS, blocks, strict=True):
             if len(block) < 2 and (block or name != "validation"):
                 raise DataError(f"{files[0].path}: {len(block)} tokens to {name}: expected at least 2; a longer text")
         most = WORDS if self.vocabulary is None and self.unit == "word" else self.vocabulary
@@ -136,6 +140,7 @@ class Text(Task):
             source={
                 "origin": origin,
                 "files": {str(file.path): file.sha256 for file in files},
+                "sha256": {name: _hash(block) for name, block in zip(SETS, blocks, strict=True) if block},
                 "split": self.split,
                 "unit": self.unit,
                 "classes": list(vocabulary.tokens),
@@ -160,7 +165,7 @@ class Text(Task):
         """The sentences of a file one after the other, each on a line of its own."""
         found: list[str] = []
         for sentence in read_conllu(file):
-            found += [*(sentence.text if self.unit == "character" else sentence.forms), "\n"]
+            found += [*pieces(sentence.text, self.unit), "\n"]
         return found
 
     def _sequences(self, tokens: Tensor, padding: int, stride: int | None = None) -> Split:
@@ -218,8 +223,12 @@ def sequences(tokens: Tensor, length: int, stride: int, padding: int) -> Split:
     return Split(x, y)
 
 
+def _hash(tokens: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(tokens).encode()).hexdigest()
+
+
 def vocabulary_of(source: dict[str, Any]) -> Vocabulary | None:
-    """The vocabulary that a run's records of its data hold; None where the task was no text."""
+    """The vocabulary that a run's records of its data hold; None where its tokens are not written."""
     if source.get("unit") not in ("character", "word") or not isinstance(source.get("classes"), list):
         return None
     return Vocabulary(source["unit"], tuple(map(str, source["classes"])))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 Unit = Literal["character", "word"]
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
-"""What stands for every token that is not in a vocabulary; it is token 0 of each."""
+"""What stands for every token that is not in a vocabulary; it is token 0 of each that does not hold all."""
 _WORD = re.compile(r"\n|\w+(?:['’-]\w+)*|[^\w\s]")
 _CLOSING = set(".,;:!?)]}%'’")
 
@@ -46,7 +46,7 @@ class Vocabulary:
 
     Args:
         unit: ``character`` or ``word``.
-        tokens: All of them; the first is `UNKNOWN`.
+        tokens: All of them; the first is `UNKNOWN`, unless none can be unknown.
     """
 
     unit: Unit

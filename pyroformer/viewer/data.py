@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..inference import ClassPrediction, DataError, RealPrediction, decompose
 from ..inference.data import Inputs, check_finite, first, move, take
-from ..inference.decomposition import leaves
+from ..inference.mixture_posterior import leaves
 from ..inference.posterior import NUM_SAMPLES, Posterior, store_as_it_was
 from ..models.calling import eval_mode
 from ..models.embeddings import FeatureEmbedding, PatchEmbedding, SeriesEmbedding, TokenEmbedding
@@ -136,11 +136,10 @@ def see_attention(
 
 def _layers(posterior: Posterior, x: Inputs, num_samples: int, seed: int, together: int) -> tuple[Layer, ...]:
     moments = RowMoments()
-    members = list(leaves(posterior))
-    each = max(1, num_samples // len(members))
+    members = list(leaves(posterior, num_samples))
     with torch.random.fork_rng(devices=[]), torch.no_grad(), pyro.validation_enabled(False), store_as_it_was():
         torch.manual_seed(seed)
-        for member, share in members:
+        for member, each, share in members:
             anchor = next(member.model.parameters())
             inputs = move(x, anchor.device, anchor.dtype)
             # other nets run one draw at a time, as if it were their own weights
@@ -152,14 +151,14 @@ def _layers(posterior: Posterior, x: Inputs, num_samples: int, seed: int, togeth
                     moments.of(member.guide, share * drawn / count)
                     with watching(member.model.net, moments):  # not while a guide runs the model to draw weights
                         Posterior.run(member, weights, inputs, drawn)
-    random = tuple(name for member, _ in members for name in member.model.rows)
+    random = tuple(name for member, *_ in members for name in member.model.rows)
     return moments.layers(random, _learned(posterior))
 
 
 def _learned(posterior: Posterior) -> dict[str, dict[str, tuple[float, ...]]]:
     """What guides say of each row site, by site and quantity; the mean over the members of a mixture."""
     found: dict[str, dict[str, list[tuple[float, ...]]]] = {}
-    for member, _ in leaves(posterior):
+    for member, *_ in leaves(posterior):
         for summary in (member.guide.summary() if member.guide is not None else {}).values():
             for quantity, by_site in summary.items():
                 for name in member.model.rows if isinstance(by_site, dict) else ():

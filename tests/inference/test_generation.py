@@ -17,7 +17,7 @@ from pyroformer.inference import (
 )
 from pyroformer.inference.calibration import Calibrated
 from pyroformer.inference.generation import chosen
-from pyroformer.models import BayesianModel, Categorical, Output, Tokens, Transformer
+from pyroformer.models import BayesianModel, Categorical, EncoderDecoder, Output, Pair, Tokens, Transformer
 from pyroformer.priors import Learned, Normal, SettingError
 
 INPUTS = Tokens(6, 5, padding=5, causal=True)
@@ -107,6 +107,87 @@ def test_random_rows_are_drawn_by_the_guide(net, rows):
     assert ((found - net(PROMPT[None])[0, -1].softmax(-1)).abs() > 5 * 2**0.5 * error).any()  # planted
 
 
+PAIR = Pair(Tokens(5, 4, padding=4), Tokens(6, 3, padding=4, causal=True), start=5)
+SOURCE = torch.tensor([3, 0, 1])
+
+
+@pytest.fixture
+def writer():
+    torch.manual_seed(0)
+    net = EncoderDecoder(PAIR, Output(4, per_token=True), width=8, heads=2, depth=1).double()
+    with torch.no_grad():
+        net.head.weight.mul_(4)
+    return net
+
+
+def of_pair(net, prior, family):
+    model = BayesianModel(net, prior, Categorical(per_token=True)).double()
+    x = (SOURCE[None], torch.tensor([[5, 0, 1]]))
+    return GuidePosterior(model, Guide(model, family, (x,)), (x,))
+
+
+def test_a_target_is_written_behind_its_start_by_the_loop_by_hand(writer):
+    found = generate(of_pair(writer, Normal(), Delta()), SOURCE, 3, temperature=0)
+    written, probabilities = [5], []
+    for _ in range(3):
+        probabilities.append(writer(SOURCE[None], torch.tensor([written]))[0, -1].softmax(-1))
+        written.append(int(probabilities[-1].argmax()))
+    assert found.tokens.tolist() == written[1:] and torch.equal(found.prompt, SOURCE)
+    torch.testing.assert_close(found.prediction.probabilities, torch.stack(probabilities))
+    for source, start in ((SOURCE, 0), (SOURCE.flip(0), 5)):  # planted: another start, another source
+        other = writer(source[None], torch.tensor([[start]]))[0, -1].softmax(-1)
+        assert not torch.allclose(other, probabilities[0], rtol=1e-2)
+
+
+def test_targets_are_averaged_over_the_same_draws_and_drawn_with_a_seed(writer):
+    model = BayesianModel(writer, Normal(), Categorical(per_token=True)).double()
+    weights = {n: p.detach() + 0.3 * torch.randn(7, *p.shape).double() for n, p in writer.named_parameters()}
+    posterior = DrawsPosterior(model, weights)
+    found, again, other = (generate(posterior, SOURCE, 3, num_samples=7, seed=s) for s in (1, 1, 6))
+    assert torch.equal(found.tokens, again.tokens) and not torch.equal(found.tokens, other.tokens)
+    for step in range(3):
+        x = (SOURCE[None], torch.tensor([[5, *found.tokens[:step].tolist()]]))
+        each = torch.stack(
+            [torch.func.functional_call(writer, {n: w[s] for n, w in weights.items()}, x)[0, -1] for s in range(7)]
+        ).softmax(-1)
+        torch.testing.assert_close(found.prediction.probabilities[step], each.mean(0))
+        torch.testing.assert_close(found.prediction.expected_entropy[step], metrics.entropy(each).mean())
+
+
+def test_random_rows_of_source_and_target_are_drawn_by_the_guide(writer):
+    prior = {"*.rows": priors.DirichletRows(center=priors.SoftmaxCenter()), "*": Learned()}
+    posterior = of_pair(writer, prior, DirichletRows(sharpness=3.0))
+    found = generate(posterior, SOURCE, 1, num_samples=3000).prediction
+    direct = posterior.outputs((SOURCE[None], torch.tensor([[5]])), 3000, seed=5)[:, 0, -1].softmax(-1)
+    error = direct.std(0) / 3000**0.5
+    assert ((found.probabilities[0] - direct.mean(0)).abs() < 5 * 2**0.5 * error).all()
+    computed = writer(SOURCE[None], torch.tensor([[5]]))[0, -1].softmax(-1)
+    assert ((found.probabilities[0] - computed).abs() > 5 * 2**0.5 * error).any()  # planted: softmax attention
+    torch.testing.assert_close(found.entropy, found.expected_entropy + found.mutual_information)
+    assert (found.mutual_information > 1e-4).all()
+
+
+@pytest.mark.parametrize(
+    ("source", "num_tokens", "error", "said"),
+    [
+        (torch.tensor([0, 1, 2, 3, 0]), 2, DataError, "prompt holds 5 tokens: expected at most 4, the longest source"),
+        (torch.tensor([0, 4]), 2, DataError, "prompt holds 4: expected whole numbers from 0 to 4 but the padding 4"),
+        (SOURCE, 4, SettingError, "num_tokens = 4: expected at most 3, the longest target"),
+    ],
+)
+def test_sources_and_targets_that_are_refused(writer, source, num_tokens, error, said):
+    with pytest.raises(error, match=said):
+        generate(of_pair(writer, Normal(), Delta()), source, num_tokens)
+
+
+def test_a_pair_that_does_not_tell_its_start_is_refused():
+    net = EncoderDecoder(Pair(PAIR.source, PAIR.target), Output(4, per_token=True), width=8, heads=2, depth=1)
+    with pytest.raises(SettingError, match="inputs that tell the token that targets start with"):
+        generate(of_pair(net, Normal(), Delta()), SOURCE, 2)
+    with pytest.raises(ValueError, match="start = 6: expected a token of the target, 0 to 5"):
+        Pair(PAIR.source, PAIR.target, start=6)
+
+
 def test_tokens_are_drawn_with_their_probabilities_at_a_temperature():
     p, generator = torch.tensor([0.05, 0.4, 0.15, 0.3, 0.1]).double(), torch.Generator().manual_seed(0)
     for temperature in (1.0, 0.5):
@@ -145,6 +226,16 @@ def test_members_of_a_mixture_run_their_own_nets(fixed, net):
     both = torch.stack([each(PROMPT[None])[0, -1].softmax(-1) for each in (net, other)])
     torch.testing.assert_close(found.probabilities[0], both.mean(0))
     assert found.num_samples == 2
+
+
+def test_members_weigh_the_same_however_many_draws_they_have(fixed, draws):
+    mixture = MixturePosterior([fixed, draws])
+    found = generate(mixture, PROMPT, 1, num_samples=8).prediction
+    expected = mixture.predict(PROMPT[None], 8)
+    torch.testing.assert_close(found.probabilities[0], expected.probabilities[0, -1])
+    assert found.num_samples == expected.num_samples == 8
+    lone = (fixed.predict(PROMPT[None]).probabilities + 4 * draws.predict(PROMPT[None], 4).probabilities) / 5
+    assert not torch.allclose(lone[0, -1], found.probabilities[0], rtol=1e-2)  # planted: a vote for every draw
 
 
 def test_a_calibration_is_applied(fixed, net):

@@ -16,6 +16,8 @@ from pyroformer.inference import (
     MixturePosterior,
     Monitor,
     TemperatureScaling,
+    decompose,
+    generate,
 )
 from pyroformer.models import BayesianModel, Categorical, Features, Gaussian, Output, Series, Tokens, Transformer
 from pyroformer.priors import Hierarchical, Learned, Normal, SettingError, StudentT
@@ -131,6 +133,33 @@ class TestProbit:
 
         assert error(1.0) < 0.5 * error(1e-9)  # than the mode itself
         assert not error(0.1) < 0.5 * error(1e-9)  # planted: a tenth of the variance
+
+    def test_text_is_generated_by_it(self):
+        torch.manual_seed(1)
+        net = Transformer(Tokens(4, 3, causal=True), Output(4, per_token=True), width=4, heads=2, depth=1)
+        words = torch.randint(4, (12, 4), generator=torch.Generator().manual_seed(1))
+        built = BayesianModel(net, Normal(), Categorical(per_token=True))
+        posterior = run(built, Data(words[:, :3], words[:, 1:]), link="probit")
+        other = again(posterior, probit=True, temperature=0.3)
+        for each in (posterior, MixturePosterior([posterior, other])):
+            each.calibrate(TemperatureScaling(), words[:, :3], words[:, 1:])
+            found = generate(each, words[0, :1], 5, seed=3)
+            text = torch.cat([words[0, :1], found.tokens])
+            for step in range(5):
+                expected = each.predict(text[max(0, step - 2) : step + 1][None])
+                torch.testing.assert_close(found.prediction.probabilities[step], expected.probabilities[0, -1])
+                torch.testing.assert_close(found.prediction.expected_entropy[step], expected.expected_entropy[0, -1])
+            assert found.prediction.num_samples == expected.num_samples
+        drawn = generate(again(posterior), words[0, :1], 1, num_samples=400).prediction.probabilities
+        told = generate(again(posterior, probit=True), words[0, :1], 1).prediction.probabilities
+        assert not torch.allclose(drawn, told, rtol=1e-3)  # planted: draws
+
+    def test_parts_of_the_uncertainty_are_told_by_draws(self, fitted):
+        """A closed form of the average has no parts; they are those of the functions that it stands for."""
+        found, drawn = (decompose(again(fitted, probit=probit), NEW, weights=50) for probit in (True, False))
+        assert all(torch.equal(part, drawn.parts[name]) for name, part in found.parts.items())
+        assert found.num_weights == 50 and (found.weights > 0).all()
+        assert not torch.allclose(found.total, again(fitted, probit=True).predict(NEW).entropy, rtol=1e-3)
 
     def test_its_weights_can_be_drawn(self, fitted):
         assert again(fitted, probit=True).draw(3)["head.weight"].shape == (3, 3, 4)

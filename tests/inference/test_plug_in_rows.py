@@ -16,7 +16,7 @@ from pyroformer.guides import (
     WeibullRows,
 )
 from pyroformer.guides.plug_in_rows import plug_in
-from pyroformer.inference import GuidePosterior, MixturePosterior
+from pyroformer.inference import GuidePosterior, MixturePosterior, Posterior, TemperatureScaling
 from pyroformer.models import BayesianModel, Features, Output, Transformer
 from pyroformer.priors import Learned, MaskedDirichlet, Normal, SettingError
 
@@ -124,6 +124,46 @@ def test_a_mixture_averages_the_plug_in_predictions_of_its_members():
     assert torch.allclose(found.probabilities, (each[0] + each[1]) / 2)
     assert not torch.allclose(found.probabilities, each[0], atol=1e-3)  # planted: one member
     assert mixture.predict(X, 8).num_samples == 8  # and members draw again
+
+
+def labels():
+    """Those of the plug-in prediction, of which a fifth are guesses."""
+    y = by_hand(fitted(), mean_rows).argmax(-1)
+    y[::5] = torch.arange(6) % 4
+    return y
+
+
+def test_a_calibration_is_fitted_to_plug_in_predictions_apart(tmp_path):
+    posterior, y = fitted(alpha=0.3), labels()
+    with torch.no_grad():
+        posterior.model.net.head.weight.mul_(8)  # so that rows matter
+    found = posterior.calibrate(TemperatureScaling(), X, y, 16, seed=1)
+    with posterior.rows_as("mean"):
+        outputs = posterior.outputs(X, 16, seed=1)
+    assert found.plug_in == TemperatureScaling().fit(outputs, y)
+    assert 0.06 < found.plug_in["temperature"] < 19  # within its bounds
+    assert found.plug_in["temperature"] != pytest.approx(found.fitted["temperature"], rel=0.02)
+    predicted = posterior.predict(X, 16, seed=1, rows="mean").probabilities
+    torch.testing.assert_close(predicted, (outputs[0] / found.plug_in["temperature"]).softmax(-1))
+    drawn = (outputs[0] / found.fitted["temperature"]).softmax(-1)
+    assert not torch.allclose(predicted, drawn, rtol=1e-3)  # planted: the temperature of drawn rows
+    plain = posterior.predict(X, 16, seed=1, rows="mean", calibrated=False).probabilities
+    torch.testing.assert_close(plain, outputs[0].softmax(-1))
+    posterior.save(tmp_path / "posterior")
+    again = Posterior.load(tmp_path / "posterior", posterior.model)
+    assert again.calibrated == found
+    torch.testing.assert_close(again.predict(X, 16, seed=1, rows="mean").probabilities, predicted)
+
+
+def test_a_mixture_is_calibrated_as_a_whole_for_both_kinds_of_rows():
+    mixture, y = MixturePosterior([fitted(seed=0), fitted(seed=1)]), labels()
+    found = mixture.calibrate(TemperatureScaling(), X, y, 8)
+    with mixture.rows_as("mean"):
+        assert found.plug_in == TemperatureScaling().fit(mixture.outputs(X, 8), y)
+    torch.manual_seed(0)
+    net = BayesianModel(Transformer(Features(3), Output(4), width=8, heads=2, depth=1), Normal()).double()
+    plain = GuidePosterior(net, Guide(net, Delta(), (X[:2],)), (X[:2],))
+    assert plain.calibrate(TemperatureScaling(), X, y).plug_in is None
 
 
 def test_a_law_may_say_what_stands_for_its_mean_row():

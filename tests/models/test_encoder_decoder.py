@@ -165,3 +165,13 @@ def test_sequences_that_are_too_long(net):
         net(torch.ones(1, 7, dtype=torch.long), torch.ones(1, 2, dtype=torch.long))
     with pytest.raises(ValueError, match="the target has 6 tokens an example: expected at most 5"):
         net(torch.ones(1, 6, dtype=torch.long), torch.ones(1, 6, dtype=torch.long))
+
+
+@pytest.mark.parametrize("law", [priors.DirichletRows, priors.GammaRows, priors.LogisticNormalRows])
+def test_a_center_of_distances_is_for_self_attention_alone(net, law):
+    """Before any work; in the other layers it stands beside another center across."""
+    positional = law(center=priors.PositionalCenter())
+    with pytest.raises(SettingError, match=r"positional is for keys and queries of one .* decoder\.0\.cross\.rows"):
+        BayesianModel(net, {"*.rows": positional, "*": Learned()}, Categorical(per_token=True))
+    prior = {"*.attention.rows": positional, "*.rows": law(), "*": Learned()}
+    assert BayesianModel(net, prior, Categorical(per_token=True)).rows == ROWS

@@ -85,24 +85,50 @@ def test_where_there_is_no_closed_form_the_draw_stands_in(q, p):
     assert (estimate[:2] > 0).all() and estimate[2].abs() < 1e-9
 
 
-@pytest.mark.parametrize("sharpness", [1e-2, 1.0, 1e3, 1e6])
-@closed
-def test_closed_forms_stay_finite_in_float32(q, p, sharpness):
-    phi = torch.tensor([0.0, -80.0, -40.0, -1.0]).log_softmax(-1).requires_grad_()
-    sharp = torch.tensor([sharpness], requires_grad=True)
+def extreme(q, p, phi, sharp, weights):
+    """The divergence of a more or less sharp row from a prior far away, and its slopes."""
+    phi, sharp = phi.requires_grad_(), sharp.requires_grad_()
     posterior = {
         "dirichlet": lambda: MaskedDirichlet(sharp * phi.exp() + 1e-2),
         "weibull": lambda: MaskedWeibull(phi, sharp),
         "log_normal": lambda: MaskedLogNormal(phi - (1 / sharp).square() / 2, 1 / sharp),
         "logistic_normal": lambda: MaskedLogisticNormal(phi, 1 / sharp),
     }[q]()
-    weights = torch.tensor([-1.0, -2.0, -3.0, -80.0])
     prior = {
         "dirichlet": lambda: MaskedDirichlet(30 * weights.exp() + 1e-2),
-        "gamma": lambda: MaskedGamma(30 * weights.exp() + 1e-2, torch.tensor([30.0])),
-        "log_normal": lambda: MaskedLogNormal(weights, torch.ones(1)),
-        "logistic_normal": lambda: MaskedLogisticNormal(weights, torch.ones(1)),
+        "gamma": lambda: MaskedGamma(30 * weights.exp() + 1e-2, weights.new_tensor([30.0])),
+        "log_normal": lambda: MaskedLogNormal(weights, weights.new_ones(1)),
+        "logistic_normal": lambda: MaskedLogisticNormal(weights, weights.new_ones(1)),
     }[p]()
     kl = kl_divergence(posterior, prior)
-    assert kl.isfinite() and (q == "dirichlet" or kl > -1e-3)
-    assert all(slope.isfinite().all() for slope in torch.autograd.grad(kl, (phi, sharp)))
+    return [each.detach().double() for each in (kl, *torch.autograd.grad(kl, (phi, sharp)))]
+
+
+@pytest.mark.parametrize("sharpness", [1e-2, 1.0, 1e3, 1e6])
+@closed
+def test_closed_forms_in_float32_are_those_in_double_precision(q, p, sharpness):
+    numbers = torch.tensor([0.0, -80.0, -40.0, -1.0]).log_softmax(-1), torch.tensor([sharpness])
+    weights = torch.tensor([-1.0, -2.0, -3.0, -80.0])
+    found = extreme(q, p, *(each.clone() for each in numbers), weights)
+    exact = extreme(q, p, *(each.double() for each in numbers), weights.double())
+    assert found[0].isfinite() and found[0] > -1e-3
+    torch.testing.assert_close(found[0], exact[0], rtol=1e-5, atol=0)
+    for own, other in zip(found[1:], exact[1:], strict=True):
+        assert (own - other).abs().max() <= 1e-2 * other.abs().max()
+    moved = extreme(q, p, numbers[0].double(), 2 * numbers[1].double(), weights.double())
+    assert not torch.allclose(moved[0], exact[0], rtol=1e-5)  # planted: another sharpness
+
+
+@pytest.mark.parametrize("p", ["dirichlet", "logistic_normal"])
+def test_concentrations_that_vanish_in_float32_count_as_the_smallest(p):
+    prior = MaskedDirichlet(torch.ones(3)) if p == "dirichlet" else MaskedLogisticNormal(torch.zeros(3), torch.ones(1))
+
+    def numbers(c):
+        c = torch.tensor([c, 1.0, 2.0], requires_grad=True)
+        kl = kl_divergence(MaskedDirichlet(c), prior)
+        return kl, *torch.autograd.grad(kl, c)
+
+    found, least = numbers(1e-30), numbers(1e-6)
+    assert all(each.isfinite().all() for each in found)
+    assert all(torch.equal(*pair) for pair in zip(found, least, strict=True))
+    assert not torch.equal(numbers(1e-5)[0], least[0])  # planted

@@ -211,6 +211,15 @@ def test_it_is_a_site_like_any_other(name):
 EXTREME = torch.tensor([[0.0, -80.0, -40.0, -1.0], [0.0, 0.0, 0.0, -80.0]])
 
 
+def extreme(name, phi, sharp, mask):
+    """The law of an extreme row, more or less sharp."""
+    if name == "gamma":  # a prior: concentrations down to its floor
+        return MaskedGamma(sharp * phi.exp() + 1e-2, sharp, mask)
+    if name == "log_normal":
+        return MaskedLogNormal(phi - (1 / sharp).square() / 2, 1 / sharp, mask)
+    return LAWS[name](phi, 1 / sharp if name == "logistic_normal" else sharp, mask)
+
+
 @pytest.mark.parametrize("sharpness", [1e-2, 1.0, 1e3, 1e6])
 @pytest.mark.parametrize("mask", [None, torch.tensor([True, True, False, True])], ids=["whole", "masked"])
 @every_law
@@ -218,19 +227,37 @@ def test_float32_stays_finite(name, mask, sharpness):
     torch.manual_seed(0)
     phi = EXTREME.log_softmax(-1).requires_grad_()
     sharp = torch.tensor([[sharpness]], requires_grad=True)
-    if name == "gamma":  # a prior: concentrations down to its floor
-        law = MaskedGamma(sharp * phi.exp() + 1e-2, sharp, mask)
-    elif name == "log_normal":
-        law = MaskedLogNormal(phi - (1 / sharp).square() / 2, 1 / sharp, mask)
-    else:
-        law = LAWS[name](phi, 1 / sharp if name == "logistic_normal" else sharp, mask)
+    law = extreme(name, phi, sharp, mask)
     value = law.rsample((50,))
     logs = logs_of(value)
     rows = torch.softmax(logs if mask is None else logs.masked_fill(~mask, -3e38), -1)
     density = law.log_prob(value)
     weights = torch.randn(rows.shape)
-    slopes = torch.autograd.grad((rows * weights).sum() + 1e-20 * density.sum(), (phi, sharp))
+    slopes = torch.autograd.grad((rows * weights).sum() + density.sum(), (phi, sharp))
     assert all(each.isfinite().all() for each in (value, logs, rows, density, law.plug_in, *slopes))
+
+
+@pytest.mark.parametrize("sharpness", [1e-2, 1.0, 1e3, 1e6])
+@pytest.mark.parametrize("mask", [None, torch.tensor([True, True, False, True])], ids=["whole", "masked"])
+@every_law
+def test_float32_tells_the_density_that_double_precision_tells_of_the_same_numbers(name, mask, sharpness):
+    """And its slopes; the largest terms of the density of gamma entries cancel, some ten million to a few hundred."""
+    torch.manual_seed(0)
+    law = extreme(name, EXTREME.log_softmax(-1), torch.tensor([[sharpness]]), mask)
+    value = law.sample((50,))
+
+    def numbers(dtype, factor=1.0):
+        parameters = [(factor * getattr(law, each)).to(dtype).requires_grad_() for each in law.parameters]
+        density = type(law)(*parameters, mask).log_prob(with_logs(value.to(dtype), logs_of(value).to(dtype)))
+        slopes = torch.autograd.grad(density.sum(), parameters)
+        return [each.detach().double() for each in (density, *slopes)]
+
+    def error(found):
+        pairs = zip(found, numbers(torch.float64), strict=True)
+        return max(float((own - exact).abs().max() / exact.abs().max()) for own, exact in pairs)
+
+    assert error(numbers(torch.float32)) < (2e-3 if name == "gamma" else 4e-4)
+    assert error(numbers(torch.float32, 1.01)) > 4e-4  # planted: other parameters
 
 
 def test_a_value_that_lost_its_logarithms_counts_as_the_smallest_number():

@@ -85,16 +85,6 @@ def test_words(words, pyroformer):
     assert pyroformer("generate", words.folder, "--tokens", 3).code == 0
 
 
-def test_a_text_that_has_changed_since(tmp_path):
-    """What a run learned is read with the vocabulary that it had."""
-    path = tmp_path / "text.txt"
-    path.write_text("abcd" * 50, "utf-8")
-    spec = Spec(task={"text": {"path": str(path), "length": 8}}, model=NET, driver={"ml": {"epochs": 1}})
-    fit(spec, out=tmp_path / "run")
-    path.write_text("wxyz" * 50, "utf-8")
-    assert set(generate(load(tmp_path / "run"), "ab", num_tokens=9).text) <= set("abcd")
-
-
 @pytest.mark.parametrize("settings", [{}, {"unit": "word", "vocabulary": 3}])
 def test_a_text_without_lines_starts_with_its_first_token(settings, tmp_path):
     path = tmp_path / "text.txt"
@@ -126,7 +116,7 @@ def test_an_unknown_word_is_told_with_those_that_look_like_it(words, pyroformer)
 def test_a_run_of_another_task(toy, pyroformer, tmp_path):
     fit(Spec(**toy), out=tmp_path / "toy")
     assert pyroformer("generate", tmp_path / "toy").message == (
-        "RUN: got toy_regression; accepted: a run of the task text"
+        "RUN: got toy_regression; accepted: a run of the task text or reversal"
     )
     assert "no spec.yaml" in pyroformer("generate", tmp_path / "nothing").message
 

@@ -1,15 +1,17 @@
 """Words to be written backwards: what source and target are, and that an encoder-decoder learns it in a run."""
 
+import json
+
 import pytest
 import torch
 
-from pyroformer import Spec, fit, load
+from pyroformer import Spec, fit, generate, load
 from pyroformer.choices import SpecError
 from pyroformer.evaluation import sequence_accuracy
 from pyroformer.inference import ClassPrediction
 from pyroformer.priors import SettingError
 from pyroformer.tasks import Reversal
-from pyroformer.tasks.reversal import reversed_words
+from pyroformer.tasks.reversal import alphabet_of, reversed_words
 
 NET = {"encoder_decoder": {"width": 8, "heads": 2, "depth": 1}}
 SMALL = {"reversal": {"train": 40, "test": 10, "letters": 3, "length": 4}}
@@ -53,15 +55,76 @@ def test_a_run_with_random_rows_is_kept_and_read_again(tmp_path):
     assert again.probabilities.shape == (10, 4, 3)
 
 
-def test_cross_attention_learns_what_no_decoder_alone_could():
-    """The letters are independent, so without the source the NLL is at least that of guessing, log 3."""
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """A run that has learned to write words of two letters backwards."""
     task = {"reversal": {"train": 160, "test": 60, "letters": 3, "length": 2}}
     driver = {"ml": {"epochs": 24, "batch_size": 32, "learning_rate": 0.02, "validate_every": 24}}
     net = {"encoder_decoder": {"width": 16, "heads": 2, "depth": 1}}
-    found = fit(Spec(task=task, model=net, driver=driver)).metrics["test"]
+    return fit(Spec(task=task, model=net, driver=driver), out=tmp_path_factory.mktemp("learned") / "run")
+
+
+def test_cross_attention_learns_what_no_decoder_alone_could(learned):
+    """The letters are independent, so without the source the NLL is at least that of guessing, log 3."""
+    found = learned.metrics["test"]
     assert found["nll"] < 0.3 and found["sequence_accuracy"] > 0.7
-    blind = {"ml": {**driver["ml"], "epochs": 1}}
-    assert fit(Spec(task=task, model=net, driver=blind)).metrics["test"]["nll"] > 0.6  # planted: hardly trained
+    content = learned.spec.to_dict()
+    blind = {"ml": {**content["driver"]["ml"], "epochs": 1}}
+    untrained = fit(Spec(**{**content, "driver": blind}))
+    assert untrained.metrics["test"]["nll"] > 0.6  # planted: hardly trained
+
+
+def test_words_are_written_in_full_as_often_as_the_metric_says(learned):
+    """With the most probable letters; the metric is of right letters given the right ones before them."""
+    run, test = load(learned.folder), learned.spec.task.load().test
+    words = ["".join("abc"[letter] for letter in word if letter < 3) for word in test.x[0].tolist()]
+    found = [generate(run, word, temperature=0) for word in words]
+    right = [each.text == word[::-1] for each, word in zip(found, words, strict=True)]
+    assert sum(right) / len(right) == pytest.approx(learned.metrics["test"]["sequence_accuracy"])
+    assert sum(each.text == word for each, word in zip(found, words, strict=True)) < sum(right)  # planted: forwards
+    assert all(each.prompt == word and len(each.tokens) == len(word) for each, word in zip(found, words, strict=True))
+
+
+def test_the_command_writes_the_target_of_a_source(learned, pyroformer, tmp_path):
+    out = tmp_path / "target.json"
+    options = ("--prompt", "ab", "--temperature", 0, "--out", out)
+    done = pyroformer("generate", learned.folder, *options)
+    expected = generate(learned, "ab", temperature=0)
+    assert done.out == f"ab → {expected.text}\n\n{expected.summary}\ntokens: {out}\n" and done.err == ""
+    assert expected.summary.startswith("2 characters from 1 draw; mean entropy ")
+    assert expected.colored().plain == f"ab → {expected}" and len(expected.text) == 2
+    kept = json.loads(out.read_text("utf-8"))
+    assert kept == expected.to_dict() and kept["prompt"] == "ab"
+    assert len(generate(learned, "ab", num_tokens=1).text) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "--prompt: got null; accepted: a source of at most 2 characters"),
+        (("--prompt", "abc"), "--prompt: got abc; accepted: a source of at most 2 characters"),
+        (("--prompt", "ad"), "--prompt: got d; accepted: characters of the run's vocabulary, 'abc'"),
+        (("--prompt", "ab", "--tokens", 3), "--tokens: got 3; accepted: at most 2, the longest target"),
+    ],
+)
+def test_sources_and_targets_that_are_refused(learned, pyroformer, options, said):
+    assert pyroformer("generate", learned.folder, *options).message == said
+
+
+def test_random_rows_write_with_what_they_are_unsure_of():
+    prior = {"*.rows": {"dirichlet_rows": {"kl_weight": 0}}, "*": "normal"}
+    run = fit(Spec(task=SMALL, model=NET, prior=prior, driver={"svi": {"epochs": 2}}))
+    found = generate(run, "abca", num_samples=6, seed=2)
+    assert found.num_samples == 6 and (found.mutual_information > 0).all()
+    assert torch.allclose(found.entropy, found.expected_entropy + found.mutual_information)
+    assert generate(run, "abca", num_samples=6, seed=2).text == found.text
+
+
+def test_many_letters_are_written_as_numbers():
+    assert alphabet_of(26).tokens[-1] == "z" and alphabet_of(27).tokens[-1] == "26"
+    task = {"reversal": {"train": 40, "test": 10, "letters": 30, "length": 4}}
+    found = generate(fit(Spec(task=task, model=NET, driver={"ml": {"epochs": 1}})), "29 0 3")
+    assert found.prompt == "29 0 3" and len(found.tokens) == 3 and found.text == " ".join(found.tokens)
 
 
 def test_nets_that_do_not_fit_are_refused(tmp_path, pyroformer, refused):
@@ -72,7 +135,15 @@ def test_nets_that_do_not_fit_are_refused(tmp_path, pyroformer, refused):
     assert run.folder is not None
     found = pyroformer("predict", tmp_path / "done", "--input", tmp_path / "x.npy", "--out", tmp_path / "p.csv")
     assert "the task has two inputs an example, which no file holds" in found.message
-    assert "a run of the task text" in pyroformer("generate", tmp_path / "done").message
+
+
+def test_a_center_of_distances_is_refused_for_cross_attention(refused):
+    prior = {"*.rows": {"dirichlet_rows": {"center": "positional"}}, "*": "learned"}
+    message = refused({"task": SMALL, "model": NET, "prior": prior})
+    assert message.startswith(
+        "prior: got dirichlet_rows; accepted: another center: positional is for keys and queries "
+    )
+    assert "those of decoder.0.cross.rows are of two; *.attention.rows names no such layer" in message
 
 
 def test_a_setting_out_of_range_has_its_path(refused):

@@ -15,7 +15,7 @@ from pyroformer.priors import SettingError
 from pyroformer.tasks import Text, TextShift
 from pyroformer.tasks.text import SONNETS, sequences, vocabulary_of
 from pyroformer.tasks.text_shifts import AMOUNTS, erased, substituted
-from pyroformer.tasks.vocabulary import UNKNOWN
+from pyroformer.tasks.vocabulary import UNKNOWN, pieces
 
 NET = {"transformer": {"width": 8, "heads": 2, "depth": 1}}
 
@@ -223,6 +223,19 @@ def test_sentences_of_a_treebank(tmp_path, monkeypatch):
     assert len(words.source["files"]) == 3 and words.source["origin"] == "PYROFORMER_DATA"
     characters = Text(source="ud", path=str(tmp_path / "ud"), length=5).load()
     assert decoded(characters, characters.train) == "the cat sat.\nthe dog ran.\n" * 3
+
+
+def test_words_of_a_treebank_are_cut_as_those_of_a_prompt(tmp_path):
+    """Not into the syntactic words of its columns: no prompt could hold ``n't``."""
+    folder = write_ud(tmp_path)
+    forms = enumerate(["I", "do", "n't", ",", "really", "."], 1)
+    lines = ["# text = I don't, really.", *("\t".join([str(i), form, form, *"_" * 7]) for i, form in forms), ""]
+    for file in folder.iterdir():
+        file.write_bytes(gzip.compress("\n".join(lines * 3).encode()))
+    data = Text(source="ud", path=str(folder), unit="word", length=5).load()
+    words = pieces("I don't, really.", "word")
+    assert "don't" in words and set(data.source["classes"]) == {UNKNOWN, "\n", *words}
+    assert decoded(data, data.test) == "I don't, really.\n" * 3
 
 
 def test_a_treebank_that_is_not_there(nowhere):

@@ -19,8 +19,9 @@ notebooks: .venv/.dev  ## make notebooks/*.ipynb from the .py beside them
 	$(BIN)/python notebooks/generate.py
 
 test: export OMP_NUM_THREADS = 1
+test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/.dev  ## run the tests
-	$(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 # The wheel with the oldest versions, in a folder where nothing of this checkout can be imported. Warnings, which `make test`
 # takes for errors, are left alone: old versions of one library warn about new ones of another.

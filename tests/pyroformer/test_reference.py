@@ -92,6 +92,7 @@ def test_values_are_in_the_tables_and_on_the_page(classes):
     assert "reference" not in written  # a run is no other for what it is compared with
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_of_its_own_as_the_reference(pyroformer, write, tmp_path):
     alone = fit(Spec(**TOY, driver=SVI, seed=7), out=tmp_path / "run")
     study = write({"base": TOY, "methods": {"a": METHODS["ML"], "b": METHODS["mean field"]}, "seeds": 2}, "study.yaml")
@@ -132,6 +133,7 @@ def told_floor(comparison, name, out):
     return told.floor["total_variation"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_a_reference_nothing_is_said_of_one(classes, tmp_path):
     assert compare(Study("t", {"ML": METHODS["ML"]}, CLASSES), out=tmp_path, jobs=1).reference is None
     assert "reference" not in (tmp_path / "table.csv").read_text("utf-8")

@@ -41,6 +41,7 @@ def test_the_run_keeps_the_contents(pyroformer, write, toy, tmp_path):
         )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_takes_a_file(pyroformer, write, toy, tmp_path):
     file = write(PRIOR, "prior.yaml")
     study = write({"base": toy, "methods": {"a": {}, "b": {"prior": "laplace"}}}, "study.yaml")

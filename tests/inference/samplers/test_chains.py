@@ -24,6 +24,11 @@ def kernel(request):
     return KERNELS[request.param]
 
 
+@pytest.fixture(params=["hmc", "nuts"])
+def hamiltonian(request):
+    return KERNELS[request.param]
+
+
 def test_windows_double():
     assert windows(1000) == (75, (100, 150, 250, 450, 950))
     assert windows(200) == (75, (100, 150))
@@ -72,13 +77,13 @@ def test_warm_up_finds_acceptance_and_variances(kernel, correlated, distance):
         return value, gradient / scale
 
     start = correlated.mean * scale + torch.zeros(4, 3).double()
-    chains = Chains(stretched, kernel, start, warmup_steps=400)
-    samples = collect(chains, 300)
+    chains = Chains(stretched, kernel, start, warmup_steps=200)
+    samples = collect(chains, 150)
     variances = correlated.covariance.diag() * scale**2
     assert ((chains.tuning.inverse_mass / variances).log()).abs().max() < 0.7
-    assert abs(samples.transitions.acceptance.mean() - 0.8) < 0.1
+    assert 0.65 < samples.transitions.acceptance.mean() < 0.95
     assert distance(samples.z / scale, correlated.mean, correlated.covariance) < 5
-    assert chains.index == 700 and chains.tuning.step_size == chains.averaging.average
+    assert chains.index == 350 and chains.tuning.step_size == chains.averaging.average
 
 
 @pytest.mark.parametrize("when", [5, 30, 45])
@@ -132,12 +137,12 @@ def test_progress_is_told_of_every_step(correlated):
     assert [(draw.index, draw.warming) for draw in seen] == [(0, True), (1, True), (2, True), (3, False), (4, False)]
 
 
-def test_the_exact_posterior_of_a_linear_regression(kernel, line, distance):
+def test_the_exact_posterior_of_a_linear_regression(hamiltonian, line, distance):
     density = FlatDensity(line.model().double(), (line.x.double(), line.y.double()))
     start = density.start() + 0.1 * torch.randn(4, density.size).double()
-    samples = collect(Chains(density.log_prob_and_grad, kernel, start, warmup_steps=150), 400)
+    samples = collect(Chains(density.log_prob_and_grad, hamiltonian, start, warmup_steps=100), 200)
     draws = density.unflatten(samples.z.flatten(0, 1))
-    flat = line.flat(draws).view(4, 400, 4)
+    flat = line.flat(draws).view(4, 200, 4)
     assert distance(flat, line.mean(), line.covariance()) < 5
     assert distance(flat, line.mean(noise=0.6), line.covariance(noise=0.6)) > 5  # planted: another noise
 
@@ -148,13 +153,13 @@ def funnel():
     pyro.deterministic("x", (v / 2).exp() * raw)
 
 
-def test_a_funnel_in_its_non_centred_form(kernel, distance):
+def test_a_funnel_in_its_non_centred_form(hamiltonian, distance):
     density = FlatDensity(funnel)
-    samples = collect(Chains(density.log_prob_and_grad, kernel, torch.zeros(4, 5).double(), warmup_steps=200), 400)
+    samples = collect(Chains(density.log_prob_and_grad, hamiltonian, torch.zeros(4, 5).double(), warmup_steps=100), 200)
     variances = torch.tensor([9.0, 1.0, 1.0, 1.0, 1.0]).double()
     assert distance(samples.z, torch.zeros(5).double(), variances.diag()) < 5
     assert not samples.transitions.divergent.any()
-    assert distance(samples.z, torch.zeros(5).double(), (variances * 1.3).diag()) > 5  # planted
+    assert distance(samples.z, torch.zeros(5).double(), (variances * 1.6).diag()) > 5  # planted
 
 
 def noisy_line(x, y):
@@ -167,11 +172,11 @@ def noisy_line(x, y):
 def test_draws_agree_with_those_of_pyro():
     x = torch.linspace(-1, 1, 8, dtype=torch.float64)
     y = 0.7 * x + 0.4 * torch.randn(8, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    oracle = MCMC(PyroNUTS(noisy_line), num_samples=400, warmup_steps=150, disable_progbar=True)
+    oracle = MCMC(PyroNUTS(noisy_line), num_samples=300, warmup_steps=100, disable_progbar=True)
     oracle.run(x, y)
     theirs = {name: values.view(1, -1) for name, values in oracle.get_samples().items()}
     density = FlatDensity(noisy_line, (x, y))
-    samples = collect(Chains(density.log_prob_and_grad, NUTSKernel(), torch.zeros(4, 2).double()), 300)
+    samples = collect(Chains(density.log_prob_and_grad, NUTSKernel(), torch.zeros(4, 2).double(), warmup_steps=100), 150)
     ours = {name: values.view(4, -1) for name, values in density.unflatten(samples.z.flatten(0, 1)).items()}
 
     def apart(one, other):

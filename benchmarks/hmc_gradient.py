@@ -1,7 +1,7 @@
 """The gradient of a small transformer's log-density: stock Pyro, the flat density, and JAX as NumPyro runs it.
 
-A vision transformer on digits (width 16, 2 heads, 1 layer, 16 tokens, 2,730 parameters, no last normalisation), priors of
-standard deviation 0.3 around 0, around 1 for the gains of normalisation layers; one thread, one interleaved run. The
+A vision transformer on digits (width 16, 2 heads, 1 layer, 16 tokens, 2,730 parameters, no last normalisation), priors
+of standard deviation 0.3 around 0, around 1 for the gains of normalisation layers; one thread, one interleaved run. The
 last line is JSON with the medians in milliseconds a chain, the seconds before the first compiled gradient,
 ``speedup_over_pyro`` (its checks off, 200 digits) and ``speedup_over_numpyro`` (the worse of the sizes; null where
 NumPyro is not installed).

@@ -96,7 +96,9 @@ def _fold(graph: GraphModule, values: dict[Node, Any]) -> None:
             node.op == "call_function" and (node.target in SHAPED or all(n in fixed for n in node.all_input_nodes))
         ):
             fixed.add(node)
-    kept = [n for n in graph.graph.nodes if n in fixed and isinstance(values[n], Tensor) and not n.users.keys() <= fixed]
+    kept = [
+        n for n in graph.graph.nodes if n in fixed and isinstance(values[n], Tensor) and not n.users.keys() <= fixed
+    ]
     for index, node in enumerate(kept):
         name = f"kept_{index}"
         graph.register_buffer(name, values[node].detach())

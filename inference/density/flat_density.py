@@ -162,7 +162,9 @@ class FlatDensity:
 def agree(own: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> bool:
     """Whether two evaluations give the same numbers to rounding."""
     return all(
-        torch.allclose(a, b, rtol=_share(a), atol=_share(a) * float(b.nan_to_num(0.0, 0.0, 0.0).abs().max()), equal_nan=True)
+        torch.allclose(
+            a, b, rtol=_share(a), atol=_share(a) * float(b.nan_to_num(0.0, 0.0, 0.0).abs().max()), equal_nan=True
+        )
         for a, b in zip(own, other, strict=True)
     )
 

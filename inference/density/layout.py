@@ -19,7 +19,9 @@ from .unvalidated import Unvalidated
 Message = dict[str, Any]
 
 
-def sites_of(model: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], seed: int) -> dict[str, Message]:
+def sites_of(
+    model: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], seed: int
+) -> dict[str, Message]:
     """The sample sites of one run of a model, in its order."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]), as_evaluated(model), Unvalidated(), poutine.block():
         torch.manual_seed(seed)

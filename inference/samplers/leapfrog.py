@@ -34,9 +34,7 @@ def energy(phase: Phase, inverse_mass: Tensor) -> Tensor:
     return kinetic(phase.momentum, inverse_mass).double() - phase.log_prob.double()
 
 
-def leapfrog(
-    density: LogProbAndGrad, phase: Phase, step_size: float, inverse_mass: Tensor, steps: int = 1
-) -> Phase:
+def leapfrog(density: LogProbAndGrad, phase: Phase, step_size: float, inverse_mass: Tensor, steps: int = 1) -> Phase:
     r"""Steps of the leapfrog integrator, each from half a kick to half a kick.
 
     .. math:: r \leftarrow r + \tfrac\epsilon2 \nabla \ln \pi(z), \quad z \leftarrow z + \epsilon M^{-1} r, \quad

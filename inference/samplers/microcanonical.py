@@ -102,7 +102,7 @@ class MicrocanonicalKernel(Kernel):
     def trajectory(
         density: LogProbAndGrad, position: Position, direction: Tensor, tuning: Tuning, steps: int
     ) -> tuple[tuple[Position, Tensor], Tensor]:
-        """Leapfrog steps of constant speed: where they lead, in which direction, and the error of the energy ``[K]``."""
+        """Steps of constant speed: where they lead, in which direction, and the error of the energy ``[K]``."""
         scale = tuning.inverse_mass.sqrt()
         z, log_prob, gradient = position
         direction, gained = turned(direction, scale * gradient, 0.5 * tuning.step_size)

@@ -98,7 +98,7 @@ def test_without_a_compiler_it_is_said_once(untold, monkeypatch):
 def branching():
     x = pyro.sample("x", dist.Normal(torch.zeros(2).double(), 1.0).to_event(1))
     if x[0] > 0:
-        pyro.factor("right", -x[1] ** 2)
+        pyro.factor("right", -(x[1] ** 2))
 
 
 def through_numpy():

@@ -172,11 +172,13 @@ def noisy_line(x, y):
 def test_draws_agree_with_those_of_pyro():
     x = torch.linspace(-1, 1, 8, dtype=torch.float64)
     y = 0.7 * x + 0.4 * torch.randn(8, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    oracle = MCMC(PyroNUTS(noisy_line), num_samples=300, warmup_steps=100, disable_progbar=True)
+    oracle = MCMC(PyroNUTS(noisy_line), num_samples=200, warmup_steps=60, disable_progbar=True)
     oracle.run(x, y)
     theirs = {name: values.view(1, -1) for name, values in oracle.get_samples().items()}
     density = FlatDensity(noisy_line, (x, y))
-    samples = collect(Chains(density.log_prob_and_grad, NUTSKernel(), torch.zeros(4, 2).double(), warmup_steps=100), 150)
+    samples = collect(
+        Chains(density.log_prob_and_grad, NUTSKernel(), torch.zeros(4, 2).double(), warmup_steps=100), 150
+    )
     ours = {name: values.view(4, -1) for name, values in density.unflatten(samples.z.flatten(0, 1)).items()}
 
     def apart(one, other):

@@ -6,7 +6,7 @@ last line is JSON with the medians in milliseconds a chain, the seconds before t
 ``speedup_over_pyro`` (its checks off, 200 digits) and ``speedup_over_numpyro`` (the worse of the sizes; null where
 NumPyro is not installed).
 
-    python benchmarks/hmc_gradient.py [--repeats 60] [--digits 100,200] [--chains 4,8]
+    python benchmarks/hmc_gradient.py [--repeats 60] [--digits 100,200] [--chains 4,8] [--eager]
 """
 
 from __future__ import annotations
@@ -110,24 +110,25 @@ def numpyro_gradients(
     }
 
 
-def contenders(count: int, chains: list[int], with_jax: bool) -> tuple[dict[str, Callable[[], Any]], dict[str, float]]:
+def contenders(
+    count: int, chains: list[int], with_jax: bool, with_compiled: bool
+) -> tuple[dict[str, Callable[[], Any]], dict[str, float]]:
     """What is timed for a number of digits; and the seconds that compiling took."""
     model, x, y = bayesian_net(count)
     eager = FlatDensity(model, (x, y))
     if eager.size != PARAMETERS or eager.graph is None:
         raise RuntimeError(f"{eager.size} parameters: expected {PARAMETERS}")
-    compiled = FlatDensity(model, (x, y), compile=True)
+    compiled = FlatDensity(model, (x, y), compile=True) if with_compiled else None
     z = eager.start() + 0.05 * torch.randn(max(chains), eager.size)
     values = eager.unflatten(z[0])
     runs: dict[str, Callable[[], Any]] = {
         "pyro_checked": pyro_gradient(model, x, y, values, True),
         "pyro": pyro_gradient(model, x, y, values, False),
-        "eager": lambda: eager.log_prob_and_grad(z[0]),
-        "compiled": lambda: compiled.log_prob_and_grad(z[0]),
     }
-    for k in chains:
-        runs[f"eager_{k}"] = lambda k=k: eager.log_prob_and_grad(z[:k])
-        runs[f"compiled_{k}"] = lambda k=k: compiled.log_prob_and_grad(z[:k])
+    for name, density in {"eager": eager, **({"compiled": compiled} if compiled else {})}.items():
+        runs[name] = lambda density=density: density.log_prob_and_grad(z[0])
+        for k in chains:
+            runs[f"{name}_{k}"] = lambda density=density, k=k: density.log_prob_and_grad(z[:k])
     seconds = {}
     for name, run in runs.items():
         begin = time.perf_counter()
@@ -152,7 +153,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=60, help="gradients of each kind, default 60")
     parser.add_argument("--digits", default="100,200", help="numbers of digits, default 100,200")
     parser.add_argument("--chains", default="4,8", help="numbers of chains at once, default 4,8")
+    parser.add_argument("--eager", action="store_true", help="without compiled densities; speedups are of eager ones")
     arguments = parser.parse_args()
+    ours = "eager" if arguments.eager else "compiled"
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -161,7 +164,7 @@ def main() -> None:
     sizes, chains = ([int(each) for each in text.split(",")] for text in (arguments.digits, arguments.chains))
     runs, compile_seconds = {}, {}
     for count in sizes:
-        found, seconds = contenders(count, chains, with_jax)
+        found, seconds = contenders(count, chains, with_jax, not arguments.eager)
         runs |= {f"{name}@{count}": run for name, run in found.items()}
         compile_seconds |= {f"{name}@{count}": value for name, value in seconds.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -182,10 +185,11 @@ def main() -> None:
     largest = max(sizes)
     result = {
         "ms": {name: round(value, 3) for name, value in median.items()},
-        "speedup_over_pyro": round(median[f"pyro@{largest}"] / median[f"compiled@{largest}"], 3),
-        "speedup_over_numpyro": round(min(median[f"numpyro@{n}"] / median[f"compiled@{n}"] for n in sizes), 3)
+        "speedup_over_pyro": round(median[f"pyro@{largest}"] / median[f"{ours}@{largest}"], 3),
+        "speedup_over_numpyro": round(min(median[f"numpyro@{n}"] / median[f"{ours}@{n}"] for n in sizes), 3)
         if with_jax
         else None,
+        "of": ours,
         "compile_seconds": compile_seconds,
         "parameters": PARAMETERS,
         "repeats": arguments.repeats,

@@ -29,15 +29,15 @@ def _tell(error: Exception) -> None:
 class Compiled:
     """A function of tensors that is compiled when it is called; where that fails it runs as it is.
 
-    The first axis of its tensors may change its length from call to call without compiling anew.
-
     Args:
         function: Pure: tensors, numbers or None to a tuple of tensors. It returns no booleans, which slow the whole
             kernel down.
+        dynamic: Whether the first axis of its tensors may change its length from call to call without compiling anew,
+            default True.
     """
 
-    def __init__(self, function: Callable[..., Any]):
-        self.function = function
+    def __init__(self, function: Callable[..., Any], dynamic: bool = True):
+        self.function, self.dynamic = function, dynamic
         self._compiled: Callable[..., Any] | None = None
         self._failed = False
         self._first = threading.Lock()
@@ -48,7 +48,7 @@ class Compiled:
         if self._compiled is not None:
             return self._tried(self._compiled, arguments)
         with self._first:  # who waited here finds it compiled, or failed
-            compiling = self._compiled or torch.compile(self.function)
+            compiling = self._compiled or self._compiler()
             found = self.function(*arguments) if self._failed else self._tried(compiling, arguments)
             self._compiled = None if self._failed else compiling
             return found
@@ -63,11 +63,13 @@ class Compiled:
             _tell(error)
             return found
 
-    @staticmethod
-    def _run(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    def _compiler(self) -> Callable[..., Any]:
+        return torch.compile(self.function) if self.dynamic else torch.compile(self.function, dynamic=False)
+
+    def _run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         import torch._dynamo  # takes seconds: only where something is compiled
 
-        for argument in arguments:
+        for argument in arguments if self.dynamic else ():
             if isinstance(argument, Tensor) and argument.dim() and argument.shape[0] > 1:
                 torch._dynamo.maybe_mark_dynamic(argument, 0)
         return function(*arguments)

@@ -1,0 +1,6 @@
+"""Densities: a Pyro model as a log-density, with gradient, of one vector of unconstrained numbers."""
+
+from .flat_density import FlatDensity
+from .layout import Layout
+
+__all__ = ["FlatDensity", "Layout"]

@@ -1,0 +1,191 @@
+"""Warm-up, saved states, and posteriors that are known."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import MCMC
+from pyro.infer import NUTS as PyroNUTS
+from pyro.ops.stats import effective_sample_size
+
+from pyroformer.inference import InferenceError
+from pyroformer.inference.density import FlatDensity
+from pyroformer.inference.files import read_tensors, write_tensors
+from pyroformer.inference.samplers import Chains, HMCKernel, MicrocanonicalKernel, NUTSKernel, collect
+from pyroformer.inference.samplers.dual_averaging import DualAveraging, reasonable_step_size
+from pyroformer.inference.samplers.masses import Moments, windows
+from pyroformer.priors import SettingError
+
+KERNELS = {"hmc": HMCKernel(), "nuts": NUTSKernel(), "microcanonical": MicrocanonicalKernel()}
+
+
+@pytest.fixture(params=KERNELS)
+def kernel(request):
+    return KERNELS[request.param]
+
+
+@pytest.fixture(params=["hmc", "nuts"])
+def hamiltonian(request):
+    return KERNELS[request.param]
+
+
+def test_windows_double():
+    assert windows(1000) == (75, (100, 150, 250, 450, 950))
+    assert windows(200) == (75, (100, 150))
+    assert windows(150) == (75, (100,))
+    assert windows(100) == (15, (90,))
+    assert windows(19) == (19, ()) and windows(0) == (0, ())
+
+
+def test_moments_are_those_of_all_chains():
+    z = torch.randn(6, 4, 3)
+    moments = Moments(3)
+    for rows in z:
+        moments.add(rows)
+    plain = z.flatten(0, 1).double()
+    assert torch.allclose(moments.mean, plain.mean(0))
+    assert torch.allclose(moments.variance(), 24 / 29 * plain.var(0) + 5 / 29 * 1e-3)
+    assert not torch.allclose(moments.variance(), plain.var(0))  # planted: not pulled
+
+
+def test_dual_averaging_finds_the_acceptance():
+    """For an acceptance of exp(-step), the step is -ln(target)."""
+    averaging = DualAveraging(0.8, 1.0)
+    for _ in range(2000):
+        averaging.update(torch.tensor(-averaging.step_size).exp().item())
+    wanted = -torch.tensor(0.8).log().item()
+    assert abs(averaging.average / wanted - 1) < 0.02
+    assert abs(averaging.average / -torch.tensor(0.65).log().item() - 1) > 0.1  # planted: another target
+
+
+def test_a_first_step_size_is_where_half_are_accepted(correlated):
+    chains = Chains(correlated, NUTSKernel(), correlated.mean.expand(4, 3).clone(), step_size=1.0)
+    sizes = {
+        first: reasonable_step_size(
+            chains.kernel.one_step(correlated, chains.position, chains.streams, torch.ones(3).double()), first
+        )
+        for first in (1e-4, 1.0, 100.0)
+    }
+    assert all(0.1 < size < 4 for size in sizes.values()), sizes
+
+
+def test_warm_up_finds_acceptance_and_variances(kernel, correlated, distance):
+    scale = torch.tensor([0.3, 1.0, 3.0], dtype=torch.float64)
+
+    def stretched(z):
+        value, gradient = correlated(z / scale)
+        return value, gradient / scale
+
+    start = correlated.mean * scale + torch.zeros(4, 3).double()
+    chains = Chains(stretched, kernel, start, warmup_steps=200)
+    samples = collect(chains, 150)
+    variances = correlated.covariance.diag() * scale**2
+    assert ((chains.tuning.inverse_mass / variances).log()).abs().max() < 0.7
+    assert 0.65 < samples.transitions.acceptance.mean() < 0.95
+    assert distance(samples.z / scale, correlated.mean, correlated.covariance) < 5
+    assert chains.index == 350 and chains.tuning.step_size == chains.averaging.average
+
+
+@pytest.mark.parametrize("when", [5, 30, 45])
+def test_a_saved_state_goes_on_bit_for_bit(kernel, when, correlated, tmp_path):
+    """Saved while variances are taken, while only the step size is adapted, and after warm-up."""
+
+    def new():
+        return Chains(correlated, kernel, torch.ones(2, 3).double(), seed=4, warmup_steps=40)
+
+    chains = new()
+    draws = [chains.step() for _ in range(60)]
+    stopped = new()
+    for _ in range(when):
+        stopped.step()
+    write_tensors(tmp_path / "state.safetensors", stopped.state())
+    going_on = new()
+    going_on.restore(read_tensors(tmp_path / "state.safetensors"))
+    for expected in draws[when:]:
+        draw = going_on.step()
+        assert (draw.index, draw.warming, draw.step_size) == (expected.index, expected.warming, expected.step_size)
+        assert torch.equal(draw.z, expected.z) and torch.equal(draw.log_prob, expected.log_prob)
+        assert all(torch.equal(*pair) for pair in zip(draw.transition, expected.transition, strict=True))
+    planted = new()
+    state = {**read_tensors(tmp_path / "state.safetensors"), "streams": new().streams.state()}
+    planted.restore(state)  # the random numbers begin anew
+    assert not all(torch.equal(planted.step().z, expected.z) for expected in draws[when:])
+
+
+def test_a_state_of_other_chains_is_refused(correlated):
+    states = [Chains(correlated, NUTSKernel(), torch.zeros(k, 3).double(), step_size=0.1) for k in (2, 3)]
+    with pytest.raises(ValueError, match=r"a state of \(3, 3\) torch.float64: expected \(2, 3\)"):
+        states[0].restore(states[1].state())
+
+
+def test_where_chains_cannot_start(correlated):
+    with pytest.raises(InferenceError, match="chain 1: the log-density or its gradient is not finite"):
+        Chains(correlated, NUTSKernel(), torch.tensor([[0.0] * 3, [torch.nan] * 3]).double())
+    for settings, message in (
+        ({"warmup_steps": -1}, "warmup_steps = -1"),
+        ({"step_size": 0.0}, "step_size = 0.0"),
+        ({"inverse_mass": torch.zeros(3)}, "inverse_mass"),
+        ({"start": torch.zeros(3)}, r"start = \(3,\): expected real numbers \[K, D\]"),
+    ):
+        with pytest.raises(SettingError, match=message):
+            Chains(correlated, NUTSKernel(), **{"start": torch.zeros(1, 3).double(), **settings})
+
+
+def test_progress_is_told_of_every_step(correlated):
+    seen = []
+    collect(Chains(correlated, NUTSKernel(), torch.zeros(1, 3).double(), warmup_steps=3), 2, seen.append)
+    assert [(draw.index, draw.warming) for draw in seen] == [(0, True), (1, True), (2, True), (3, False), (4, False)]
+
+
+def test_the_exact_posterior_of_a_linear_regression(hamiltonian, line, distance):
+    density = FlatDensity(line.model().double(), (line.x.double(), line.y.double()))
+    start = density.start() + 0.1 * torch.randn(4, density.size).double()
+    samples = collect(Chains(density.log_prob_and_grad, hamiltonian, start, warmup_steps=100), 200)
+    draws = density.unflatten(samples.z.flatten(0, 1))
+    flat = line.flat(draws).view(4, 200, 4)
+    assert distance(flat, line.mean(), line.covariance()) < 5
+    assert distance(flat, line.mean(noise=0.6), line.covariance(noise=0.6)) > 5  # planted: another noise
+
+
+def funnel():
+    v = pyro.sample("v", dist.Normal(torch.zeros(()).double(), 3.0))
+    raw = pyro.sample("raw", dist.Normal(torch.zeros(4).double(), 1.0).to_event(1))
+    pyro.deterministic("x", (v / 2).exp() * raw)
+
+
+def test_a_funnel_in_its_non_centred_form(hamiltonian, distance):
+    density = FlatDensity(funnel)
+    samples = collect(Chains(density.log_prob_and_grad, hamiltonian, torch.zeros(4, 5).double(), warmup_steps=100), 200)
+    variances = torch.tensor([9.0, 1.0, 1.0, 1.0, 1.0]).double()
+    assert distance(samples.z, torch.zeros(5).double(), variances.diag()) < 5
+    assert not samples.transitions.divergent.any()
+    assert distance(samples.z, torch.zeros(5).double(), (variances * 1.6).diag()) > 5  # planted
+
+
+def noisy_line(x, y):
+    slope = pyro.sample("slope", dist.Normal(torch.zeros(()).double(), 2.0))
+    scale = pyro.sample("scale", dist.Gamma(torch.tensor(2.0).double(), 2.0))
+    with pyro.plate("data", len(x)):
+        pyro.sample("y", dist.Normal(slope * x, scale), obs=y)
+
+
+def test_draws_agree_with_those_of_pyro():
+    x = torch.linspace(-1, 1, 8, dtype=torch.float64)
+    y = 0.7 * x + 0.4 * torch.randn(8, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    oracle = MCMC(PyroNUTS(noisy_line), num_samples=200, warmup_steps=60, disable_progbar=True)
+    oracle.run(x, y)
+    theirs = {name: values.view(1, -1) for name, values in oracle.get_samples().items()}
+    density = FlatDensity(noisy_line, (x, y))
+    samples = collect(
+        Chains(density.log_prob_and_grad, NUTSKernel(), torch.zeros(4, 2).double(), warmup_steps=100), 150
+    )
+    ours = {name: values.view(4, -1) for name, values in density.unflatten(samples.z.flatten(0, 1)).items()}
+
+    def apart(one, other):
+        error = sum(v.var() / effective_sample_size(v) for v in (one, other)).sqrt()
+        return float((one.mean() - other.mean()).abs() / error)
+
+    for name in theirs:
+        assert apart(ours[name], theirs[name]) < 5
+        assert apart(ours[name] ** 2, theirs[name] ** 2) < 5
+    assert apart(samples.z[..., 1], theirs["scale"]) > 5  # planted: not taken back to the support

@@ -39,7 +39,7 @@ def trained(
         bare = bare.without_centers()
     with monitor.labelled(part="start"):
         found = start.run(bare, None, data, seed, monitor)
-    started = model.with_numbers_of(found.model)
+    started = found.model if bare is model else model.with_numbers_of(found.model)
     started.set_initial_values({name: value[0] for name, value in found.draw(1).items()})
     return started, dict(found.info)
 

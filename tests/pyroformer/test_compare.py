@@ -261,7 +261,7 @@ def test_studies_of_the_package_are_acceptable(name):
 
 
 def test_from_python_too_a_mistake_is_a_spec_error(tmp_path):
-    with pytest.raises(SpecError, match="one of digits"):
+    with pytest.raises(SpecError, match="one of attention-rows"):
         compare("nothing-like-it", out=tmp_path / "out")
 
 

@@ -69,13 +69,13 @@ class Forked:
         self.process.join()
         assert self.returncode == -signal.SIGKILL, "it had ended before"
 
-    def communicate(self, timeout=120):
+    def communicate(self, timeout=300):
         """What it wrote to stdout and stderr, when it has ended."""
         self.process.join(timeout)
         assert self.returncode is not None, "it does not end"
         return tuple(path.read_text("utf-8") if path.exists() else "" for path in self.files)
 
-    def wait_until(self, there, timeout=60):
+    def wait_until(self, there, timeout=300):
         """Wait until something is there that it makes while it runs."""
         end = time.monotonic() + timeout
         while not there():

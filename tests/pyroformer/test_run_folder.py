@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -144,11 +142,11 @@ print(json.dumps(found))
 """
 
 
-def test_a_new_process_predicts_the_same_numbers(runs, process):
-    folders = json.dumps({name: str(run.folder) for name, run in runs.items()})
-    ended = subprocess.run([sys.executable, "-c", PREDICT, folders], capture_output=True, **process)
-    assert ended.returncode == 0, ended.stderr
-    found = json.loads(ended.stdout)
+def test_a_new_process_predicts_the_same_numbers(runs, fork):
+    running = fork(json.dumps({name: str(run.folder) for name, run in runs.items()}), code=PREDICT)
+    out, err = running.communicate()
+    assert running.returncode == 0, err
+    found = json.loads(out)
     for name, run in runs.items():
         assert found[name] == numbers(run.posterior.predict(inputs(run))), name
     assert found["mean field"] != found["maximum likelihood"]

@@ -93,7 +93,7 @@ def tetragamma(c: Tensor) -> Tensor:
     r""":math:`\psi_2(c)`, the derivative of :math:`\psi_1`; it is below 0."""
     if c.dtype == torch.float64:
         return -2 * torch.special.zeta(torch.full_like(c, 3.0), c)
-    powers = inverse_powers(c)
+    powers = inverse_powers(c, degree=8)
     (series,) = polynomials((_TETRAGAMMA,), powers)
     return -(2 / c**3 + powers[2] * series)
 

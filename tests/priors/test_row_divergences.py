@@ -114,7 +114,9 @@ def test_closed_forms_in_float32_are_those_in_double_precision(q, p, sharpness):
     assert found[0].isfinite() and found[0] > -1e-3
     torch.testing.assert_close(found[0], exact[0], rtol=1e-5, atol=0)
     for own, other in zip(found[1:], exact[1:], strict=True):
-        assert (own - other).abs().max() <= 1e-2 * other.abs().max()
+        # a slope in the scores of Dirichlet rows is the concentration times a difference of terms near 1
+        rounding = 1e-7 * sharpness if q == "dirichlet" else 0.0
+        assert (own - other).abs().max() <= 1e-2 * other.abs().max() + rounding
     moved = extreme(q, p, numbers[0].double(), 2 * numbers[1].double(), weights.double())
     assert not torch.allclose(moved[0], exact[0], rtol=1e-5)  # planted: another sharpness
 

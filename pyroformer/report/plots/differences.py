@@ -37,6 +37,7 @@ def difference_lines(ax: Axes, values: Mapping[str, tuple[float, float]], label:
     ax.grid(axis="x", color=MUTED, alpha=0.25, linewidth=0.5)
     ax.axvline(0, color=INK, linewidth=0.8)
     ax.set_xlim(-edge, edge)
+    ax.locator_params(axis="x", nbins=5)  # panels are narrow
     ax.set_ylim(len(values) - 0.4, -0.6)
     ax.set_yticks(range(len(values)))
     ax.set_yticklabels(list(values) if names else [], fontsize=SMALL, color=INK, parse_math=False)

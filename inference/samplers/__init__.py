@@ -6,6 +6,7 @@ from .kernel import Kernel, Transition, Tuning
 from .microcanonical import MicrocanonicalKernel
 from .nuts import NUTSKernel
 from .streams import Streams
+from .trajectory import TrajectoryKernel
 
 __all__ = [
     "Chains",
@@ -16,6 +17,7 @@ __all__ = [
     "NUTSKernel",
     "Samples",
     "Streams",
+    "TrajectoryKernel",
     "Transition",
     "Tuning",
     "collect",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ...priors.settings import SettingError, check, check_count, check_positive
-from .kernel import TOO_MUCH, Kernel, LogProbAndGrad, Position, Transition, Tuning
+from ...priors.settings import SettingError
+from .kernel import TOO_MUCH, LogProbAndGrad, Position, Transition, Tuning
 from .streams import Streams
+from .trajectory import TrajectoryKernel, where
 
 
 def turned(direction: Tensor, force: Tensor, time: float) -> tuple[Tensor, Tensor]:
@@ -43,7 +43,7 @@ def turned(direction: Tensor, force: Tensor, time: float) -> tuple[Tensor, Tenso
 
 
 @dataclass(frozen=True, kw_only=True)
-class MicrocanonicalKernel(Kernel):
+class MicrocanonicalKernel(TrajectoryKernel):
     r"""Trajectories of constant speed, in a direction that the gradient turns; at the start of each it is drawn anew.
 
     .. math:: \dot z = M^{-1/2} u, \qquad
@@ -54,9 +54,8 @@ class MicrocanonicalKernel(Kernel):
     density. Without, every end is taken, and draws have a bias that grows with the step.
 
     Args:
-        length: Mean length of a trajectory over :math:`D^{1/2}`, above 0, default 1.5. A step size is a length too.
-        jitter: Lengths are uniform within this share of it, from 0 to below 1, default 0.5.
-        max_steps: Most steps of a trajectory, default 1000.
+        length, jitter, max_steps: See `TrajectoryKernel`; lengths are in units of :math:`D^{1/2}` in the whitened
+            density, step sizes in its own.
         adjusted: Whether ends are accepted by their energy, default True.
         target_accept: See `Kernel`. Steps are adapted to this acceptance even where every end is taken.
 
@@ -69,16 +68,7 @@ class MicrocanonicalKernel(Kernel):
         Hamiltonian Monte Carlo". The warm-up is ours, not theirs.
     """
 
-    length: float = 1.5
-    jitter: float = 0.5
-    max_steps: int = 1000
     adjusted: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive(self, "length")
-        check(self, "jitter", 0 <= self.jitter < 1, "a number from 0 to below 1")
-        check_count(self, "max_steps")
 
     def one_step(
         self, density: LogProbAndGrad, position: Position, streams: Streams, inverse_mass: Tensor
@@ -118,19 +108,14 @@ class MicrocanonicalKernel(Kernel):
     def step(
         self, density: LogProbAndGrad, position: Position, streams: Streams, tuning: Tuning
     ) -> tuple[Position, Transition]:
-        length = self.length * (1 + self.jitter * (2 * streams.shared_uniform() - 1)) * position.z.shape[-1] ** 0.5
-        steps = max(1, min(self.max_steps, math.ceil(length / tuning.step_size)))
+        steps = self.steps(streams, tuning.step_size, position.z.shape[-1] ** 0.5)
         direction = self._direction(position, streams)
         (end, _), error = self.trajectory(density, position, direction, tuning, steps)
         probability = (-error).clamp(max=0.0).exp().nan_to_num(0.0)
         sound = error <= TOO_MUCH
         taken = streams.uniform().to(probability.device) < probability if self.adjusted else sound
-        chosen = [
-            torch.where(taken if new.dim() == 1 else taken.unsqueeze(-1), new, old)
-            for new, old in zip(end, position, strict=True)
-        ]
         counts = torch.full((len(position.z),), steps)
-        return Position(*chosen), Transition(
+        return where(taken, end, position), Transition(
             acceptance=probability,
             energy=torch.where(taken, error, 0.0),
             divergent=~sound,

@@ -71,7 +71,7 @@ def attention_parts(comparison: Comparison) -> list[Attention]:
         page = render(seen, f"Attention: {method}", caption)
         viewer = frame(page, f"Attention of {method}", VIEWER_HEIGHT)
         maps = _maps(seen, method) if any(layer.random for layer in seen.layers) else []  # others: the viewer has them
-        found.append(Attention(method, caption, list(_bars(seen, method)), list(maps), viewer))
+        found.append(Attention(method, caption, _bars(seen, method), maps, viewer))
     return found
 
 

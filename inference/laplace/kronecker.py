@@ -69,9 +69,10 @@ class KroneckerNormal(StructuredNormal):
     def projected(self, jacobian: Mapping[str, Tensor]) -> Tensor:
         parts = [] if self.rest is None else [self.rest.projected(jacobian)]
         for name, value in self.precision.items():
-            given = jacobian[name].to(value)
-            turned = self.left[name].mT @ given.reshape(*given.shape[:2], *value.shape) @ self.right[name]
-            parts.append((turned.square() / value).sum((-2, -1)))
+            given = jacobian[name]  # turned in its own dtype: rotations lose nothing, and are most of the work
+            left, right = self.left[name].to(given), self.right[name].to(given)
+            turned = left.mT @ given.reshape(*given.shape[:2], *value.shape) @ right
+            parts.append((turned.to(value).square() / value).sum((-2, -1)))
         return torch.stack(parts).sum(0)
 
     def tensors(self) -> dict[str, Tensor]:

@@ -99,6 +99,8 @@ class Transformer(Backbone):
     .. math:: x_0 = \mathrm{embed}(x) + p, \quad x_l = \mathrm{Block}_l(x_{l-1}), \quad f(x) =
     W\,\mathrm{pool}(\mathrm{LN}(x_L)) + b
 
+    where the last :math:`\mathrm{LN}` may be left out.
+
     Every weight may carry leading sample dimensions ``[S, 1, ...]``; then so does the output.
 
     Args:
@@ -113,6 +115,7 @@ class Transformer(Backbone):
         causal: Whether a token sees only itself and those before it; None (default) leaves it to the task: True where
             outputs predict the tokens that follow (a decoder), else False.
         patch: Side of an image's patches; None (default) leaves the task's.
+        final_norm: Whether the last block is followed by a normalisation, default True.
 
     Raises:
         SettingError: A setting is out of range.
@@ -133,10 +136,11 @@ class Transformer(Backbone):
         pool: Literal["mean", "first", "last"] = "mean",
         causal: bool | None = None,
         patch: int | None = None,
+        final_norm: bool = True,
     ):
         super().__init__(inputs, outputs)
         self.width, self.heads, self.depth, self.mlp_ratio = width, heads, depth, mlp_ratio
-        self.pool, self.causal, self.patch = pool, causal, patch
+        self.pool, self.causal, self.patch, self.final_norm = pool, causal, patch, final_norm
         check_count(self, "width", "heads", "depth")
         check_positive(self, "mlp_ratio")
         check(self, "heads", width % heads == 0, f"a divisor of the width {width}")
@@ -155,7 +159,7 @@ class Transformer(Backbone):
         self.embedding = inputs.embedding(width)
         self.position = nn.Parameter(torch.empty(inputs.tokens, width))
         self.blocks = nn.ModuleList(Block(width, heads, round(mlp_ratio * width)) for _ in range(depth))
-        self.norm = LayerNorm(width)
+        self.norm = LayerNorm(width) if final_norm else nn.Identity()
         self.head = Linear(width, outputs.size)
         self.reset_parameters()
 

@@ -31,7 +31,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 @app.command()
 def run(
     spec: Annotated[
-        Path, typer.Argument(metavar="SPEC", help="YAML file: task, model, prior, guide, driver, calibration, seed.")
+        str,
+        typer.Argument(
+            metavar="SPEC",
+            help="YAML file: task, model, prior, guide, driver, calibration, seed; or a study, which is compared.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the run.")],
     assignments: Assignments = None,
@@ -41,10 +45,16 @@ def run(
     """Run one specification and keep the posterior, its metrics and its history in a folder."""
     import torch
 
+    from .choices import SpecError
     from .run import check_folder, finished, fit
     from .run import load as load_run
     from .spec import Spec
+    from .study import is_study
 
+    if is_study(spec):
+        if threads is not None:
+            raise SpecError("--threads", threads, "nothing: a study's runs have one thread each")
+        return compare(spec, out, assignments=assignments, quiet=quiet)
     if threads is not None:
         torch.set_num_threads(threads)
     wanted = Spec.from_file(spec, assignments or ())

@@ -93,6 +93,11 @@ def builtin() -> dict[str, Path]:
     return {Path(str(f)).stem: Path(str(f)) for f in sorted(folder.iterdir(), key=str) if str(f).endswith(".yaml")}
 
 
+def is_study(name: str) -> bool:
+    """Whether a study comes with the package under this name, or stands in a YAML file at this path."""
+    return name in builtin() or (Path(name).is_file() and "methods" in yamlfile.read(name))
+
+
 def study_text(*names: str) -> str:
     """The YAML file of a study that comes with the package.
 

@@ -6,7 +6,7 @@ from pyro.poutine.messenger import Messenger
 from torch import nn
 from torch.nn import functional as F
 
-from pyroformer.models import Attention, LayerNorm, Linear, linear
+from pyroformer.models import Attention, Image, LayerNorm, Linear, Output, Transformer, linear
 from pyroformer.models.transformer import Block
 
 X = torch.randn(4, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -150,3 +150,12 @@ def test_an_affine_map_without_bias():
     weight = torch.randn(3, 8, dtype=torch.float64)
     torch.testing.assert_close(linear(X, weight), X @ weight.mT)
     torch.testing.assert_close(linear(X, weight.expand(2, 1, 3, 8)), (X @ weight.mT).expand(2, 4, 5, 3))
+
+
+def test_a_net_without_its_last_normalisation():
+    net = shaken(Transformer(Image(8, 8), Output(10), width=16, heads=2, depth=1, final_norm=False))
+    assert sum(parameter.numel() for parameter in net.parameters()) == 2730
+    x = torch.randn(3, 8, 8, dtype=torch.float64)
+    tokens = net.blocks[0](net.embedding(x)[0] + net.position, None)
+    torch.testing.assert_close(net(x), net.head(tokens.mean(1)))
+    assert not torch.allclose(net(x), net.head(F.layer_norm(tokens, (16,)).mean(1)))  # planted

@@ -94,6 +94,15 @@ def test_a_cell_is_the_run_of_its_spec(kept, pyroformer, write, tmp_path):
     assert alone["test"] == json.loads((cell / "metrics.json").read_text("utf-8"))["test"]
 
 
+def test_run_of_a_study_compares(finished, pyroformer, write):
+    (finished / "table.csv").unlink()
+    ended = pyroformer("run", write(STUDY), "--out", finished, "--quiet")
+    assert ended.code == 0 and ended.out.endswith(f"report: {finished / 'report.html'}\n")
+    assert (finished / "table.csv").is_file()
+    message = pyroformer("run", write(STUDY), "--out", finished, "--threads", "2").message
+    assert message == "--threads: got 2; accepted: nothing: a study's runs have one thread each"
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_several_processes_give_the_same_numbers(kept, tmp_path):
     study = Study("Two ways", STUDY["methods"], STUDY["base"], seeds=2)

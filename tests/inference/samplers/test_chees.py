@@ -20,7 +20,7 @@ def flown(start, velocity, time, probability=None):
     last = velocity * math.cos(time) - start * math.sin(time)
     probability = torch.ones(len(start)).double() if probability is None else probability
     transition = Transition(probability, probability, probability > 2, probability, probability)
-    evidence = {"start": start, "end": end, "velocity": last, "time": torch.tensor(time)}
+    evidence = {"start": start, "end": end, "velocity": last, "time": torch.tensor(time, dtype=torch.float64)}
     return Moved(Position(end, probability, end), transition, evidence=evidence)
 
 
@@ -37,7 +37,7 @@ def test_the_slope_is_that_of_the_criterion():
         return 0.25 * (end.square().sum(-1) - start.square().sum(-1)).square().mean()
 
     expected = torch.autograd.functional.jacobian(criterion, torch.tensor(math.log(time)).double())
-    lengths, ones = ChEESLength(1.0, 100), torch.ones(3).double()
+    lengths, ones = ChEESLength(1.0), torch.ones(3).double()
     found = lengths.slope(flown(start, velocity, time), ones)
     assert abs(found / expected - 1) < 1e-9
     # in other units it is the same
@@ -55,7 +55,7 @@ def test_ends_that_are_no_numbers_have_no_part():
     end = whole.evidence["end"].clone()
     end[2] = torch.nan
     broken = whole._replace(evidence={**whole.evidence, "end": end})
-    lengths = ChEESLength(1.0, 100)
+    lengths = ChEESLength(1.0)
     assert lengths.slope(broken, torch.ones(3)) == lengths.slope(whole, torch.ones(3))
     end[0] = torch.nan  # one that was accepted: not learnt from
     lengths.update(broken, Tuning(0.1, torch.ones(3)))
@@ -66,7 +66,7 @@ def test_ends_that_are_no_numbers_have_no_part():
 def test_the_best_length_of_a_normal_density(sign, monkeypatch):
     plain = ChEESLength.slope
     monkeypatch.setattr(ChEESLength, "slope", lambda *arguments: sign * plain(*arguments))  # planted: downhill
-    lengths, streams = ChEESLength(0.4, 1000), Streams(0, 1)
+    lengths, streams = ChEESLength(0.4), Streams(0, 1)
     for _ in range(400):
         start, velocity = torch.randn(2, 200, 10, dtype=torch.float64)
         moved = flown(start, velocity, 2 * lengths.length * streams.halton())

@@ -86,9 +86,11 @@ def test_a_first_step_size_is_where_half_are_accepted(correlated):
 
 @pytest.mark.parametrize("name", ["hmc", "nuts", "adjusted_mclmc"])
 def test_warm_up_finds_acceptance_and_variances(name, correlated, distance):
-    r"""The acceptance is within 5 standard errors, of draws and of the end of warm-up, and what that leaves over.
+    r"""The acceptance is not below its target, and with the double step it is.
 
-    Dual averaging of 50 steps leaves :math:`\gamma \ln 10 / \sqrt{50}` between the mean acceptance and its target.
+    By 5 standard errors, of draws and of the end of warm-up, and what that leaves over: dual averaging of 50 steps
+    leaves :math:`\gamma \ln 10 / \sqrt{50}` between the mean acceptance and its target. Step sizes vary during warm-up,
+    and their geometric mean is accepted more often than they are in the mean: so the other bound is another step.
     """
     kernel = KERNELS[name]
     scale = torch.tensor([0.3, 1.0, 3.0], dtype=torch.float64)
@@ -105,20 +107,23 @@ def test_warm_up_finds_acceptance_and_variances(name, correlated, distance):
     acceptance, averaging = samples.transitions.acceptance, chains.adaptation.averaging
     left = averaging.SHRINKAGE * 2.303 / 50**0.5
     allowed = 5 * float(acceptance.std()) * (1 / acceptance.numel() + 1 / (4 * 50)) ** 0.5 + left
-    assert abs(acceptance.mean() - kernel.target_accept) < allowed
+    assert acceptance.mean() > kernel.target_accept - allowed
+    double = {"step_size": 2 * chains.tuning.step_size, "inverse_mass": chains.tuning.inverse_mass}
+    coarse = collect(Chains(stretched, kernel, chains.position.z, warmup_steps=0, **double), 50)
+    assert coarse.transitions.acceptance.mean() < kernel.target_accept - allowed
     assert distance(samples.z / scale, correlated.mean, correlated.covariance) < 5
     assert chains.index == 350 and chains.tuning.step_size == averaging.average
 
 
-@pytest.mark.parametrize("when", [5, 30, 39, 45])
+@pytest.mark.parametrize("when", [5, 30, 58, 62])
 def test_a_saved_state_goes_on_bit_for_bit(kernel, when, correlated, tmp_path):
     """Saved before variances are taken, meanwhile, while other things are tuned, and after warm-up."""
 
     def new():
-        return Chains(correlated, kernel, torch.ones(2, 3).double(), seed=4, warmup_steps=40)
+        return Chains(correlated, kernel, torch.ones(2, 3).double(), seed=4, warmup_steps=60)
 
     chains = new()
-    draws = [chains.step() for _ in range(60)]
+    draws = [chains.step() for _ in range(66)]
     stopped = new()
     for _ in range(when):
         stopped.step()

@@ -64,6 +64,7 @@ def test_ends_that_are_no_numbers_have_no_part():
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_the_best_length_of_a_normal_density(sign, monkeypatch):
+    """Within six steps of Adam, about which it wanders."""
     plain = ChEESLength.slope
     monkeypatch.setattr(ChEESLength, "slope", lambda *arguments: sign * plain(*arguments))  # planted: downhill
     lengths, streams = ChEESLength(0.4), Streams(0, 1)
@@ -72,7 +73,7 @@ def test_the_best_length_of_a_normal_density(sign, monkeypatch):
         moved = flown(start, velocity, 2 * lengths.length * streams.halton())
         lengths.update(moved, Tuning(1e-3, torch.ones(10)))
     lengths.finish()
-    assert (abs(math.log(lengths.length / BEST)) < 0.1) is (sign > 0)
+    assert (abs(math.log(lengths.length / BEST)) < 0.15) is (sign > 0)
 
 
 def test_warm_up_finds_lengths_masses_and_acceptance(stretched, distance):

@@ -71,6 +71,7 @@ def learnt(lengths):
 
 
 def test_the_best_length_along_the_widest_direction():
+    """Within six steps of Adam, about which it wanders."""
     assert learnt(SNAPERLength(1.5, 5)) < 0.15
     downhill = SNAPERLength(1.5, 5)
     downhill.RATE = -0.025

@@ -115,30 +115,30 @@ def test_warm_up_finds_acceptance_and_variances(name, correlated, distance):
     assert chains.index == 350 and chains.tuning.step_size == averaging.average
 
 
-@pytest.mark.parametrize("when", [5, 30, 58, 62])
-def test_a_saved_state_goes_on_bit_for_bit(kernel, when, correlated, tmp_path):
+def test_a_saved_state_goes_on_bit_for_bit(kernel, correlated, tmp_path):
     """Saved before variances are taken, meanwhile, while other things are tuned, and after warm-up."""
 
     def new():
         return Chains(correlated, kernel, torch.ones(2, 3).double(), seed=4, warmup_steps=60)
 
-    chains = new()
-    draws = [chains.step() for _ in range(66)]
-    stopped = new()
-    for _ in range(when):
-        stopped.step()
-    write_tensors(tmp_path / "state.safetensors", stopped.state())
-    going_on = new()
-    going_on.restore(read_tensors(tmp_path / "state.safetensors"))
-    for expected in draws[when:]:
-        draw = going_on.step()
-        assert (draw.index, draw.warming, draw.step_size) == (expected.index, expected.warming, expected.step_size)
-        assert torch.equal(draw.z, expected.z) and torch.equal(draw.log_prob, expected.log_prob)
-        assert all(torch.equal(*pair) for pair in zip(draw.transition, expected.transition, strict=True))
+    chains, draws = new(), []
+    for index in range(66):
+        write_tensors(tmp_path / f"{index}.safetensors", chains.state())
+        draws.append(chains.step())
+    for when in (0, 5, 30, 58, 62):
+        going_on = new()
+        going_on.restore(read_tensors(tmp_path / f"{when}.safetensors"))
+        for expected in draws[when:]:
+            draw = going_on.step()
+            assert (draw.index, draw.warming, draw.step_size) == (expected.index, expected.warming, expected.step_size)
+            assert torch.equal(draw.z, expected.z) and torch.equal(draw.log_prob, expected.log_prob)
+            assert all(torch.equal(*pair) for pair in zip(draw.transition, expected.transition, strict=True))
+        found, expected = going_on.state(), chains.state()
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in found)
     planted = new()
-    state = {**read_tensors(tmp_path / "state.safetensors"), "streams": new().streams.state()}
-    planted.restore(state)  # the random numbers begin anew
-    assert not all(torch.equal(planted.step().z, expected.z) for expected in draws[when:])
+    planted.restore({**read_tensors(tmp_path / "30.safetensors"), "streams": new().streams.state()})
+    assert not all(torch.equal(planted.step().z, draw.z) for draw in draws[30:])  # the random numbers begin anew
 
 
 def test_a_state_of_other_chains_is_refused(correlated):

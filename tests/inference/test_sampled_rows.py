@@ -39,10 +39,10 @@ def mixture(law, **weights):
     return BayesianModel(Mixture(), prior, Gaussian(scale=NOISE)).double()
 
 
-def sampled(density, start, draws=400, length=1.6, seed=0):
+def sampled(density, start, draws=300, length=1.6, seed=0):
     """``[K, S, D]``."""
     kernel = HMCKernel(length=length, target_accept=0.85)
-    return collect(Chains(density, kernel, start, seed=seed, warmup_steps=200), draws).z
+    return collect(Chains(density, kernel, start, seed=seed, warmup_steps=150), draws).z
 
 
 def starts(density, chains=16):
@@ -123,7 +123,7 @@ def test_one_row_given_what_is_observed():
     density = FlatDensity(mixture(law), (x, y))
     assert density.size == 2
     rows = density.unflatten(sampled(density.log_prob_and_grad, starts(density)).flatten(0, 1))["attention.rows"]
-    rows, logs = (v[:, 0, 0, :, 0].unflatten(0, (16, 400)) for v in (rows, logs_of(rows)))
+    rows, logs = (v[:, 0, 0, :, 0].unflatten(0, (16, 300)) for v in (rows, logs_of(rows)))
     found = torch.stack([rows, rows.square(), logs], -1)  # [K, S, 2, 3]
     scores = x[0, :, 0].unsqueeze(-1) * x[0, :, 0]
     concentration = 2.0 * scores.softmax(-1) + 0.4
@@ -167,7 +167,7 @@ def both():
     model = mixture(LAW, attention_query_weight=Normal(scale=2.0), attention_value_weight=Normal())
     density = FlatDensity(model, (X, Y))
     assert density.size == 2 + 2 * len(X)
-    z = sampled(density.log_prob_and_grad, starts(density), draws=500)
+    z = sampled(density.log_prob_and_grad, starts(density))
     values = density.unflatten(z.flatten(0, 1))
     q, v = (values[f"attention.{name}.weight"].flatten() for name in ("query", "value"))
     rows, logs = (r[:, :, 0, 0, 0] for r in (values["attention.rows"], logs_of(values["attention.rows"])))
@@ -187,7 +187,7 @@ def test_around_another_center_the_query_keeps_its_prior():
     law = DirichletRows(center=FlatCenter(), concentration=4.0, floor=0.4)
     model = mixture(law, attention_query_weight=Normal(scale=2.0), attention_value_weight=Normal())
     density = FlatDensity(model, (X, Y))
-    z = sampled(density.log_prob_and_grad, starts(density), draws=300)
+    z = sampled(density.log_prob_and_grad, starts(density))
     values = density.unflatten(z.flatten(0, 1))
     q, v = (values[f"attention.{name}.weight"].view(*z.shape[:2]) for name in ("query", "value"))
     found = torch.stack([q, q.square(), v, v.square(), q * v], -1)
@@ -224,7 +224,7 @@ def test_a_transformer_by_weighing_draws_of_the_prior():
     noise = (weight.square().unsqueeze(-1) * (drawn - expected).square()).sum(0).sqrt()
 
     density = FlatDensity(model, (x, y))
-    z = sampled(density.log_prob_and_grad, starts(density), draws=300)
+    z = sampled(density.log_prob_and_grad, starts(density))
     found = functions(density.unflatten(z.flatten(0, 1))).unflatten(0, z.shape[:2])
     own = found.flatten(0, 1).std(0) / effective_sample_size(found).clamp(min=1.0).sqrt()
     error = (noise.square() + own.square()).sqrt()

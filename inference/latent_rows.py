@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 
 import pyro
 import torch
@@ -21,6 +22,7 @@ from .density import Layout
 from .density.layout import sites_of
 from .density.row_coordinates import RowCoordinates, coordinates_of, refusal_of
 from .prediction import slices
+from .stored_draws import StoredDraws
 
 MOST = 200_000
 """Most unconstrained numbers that the rows of all training examples may take."""
@@ -138,3 +140,13 @@ class RowDraws:
 def is_told(name: str) -> bool:
     """Whether something in what `RowDraws` gives is no site."""
     return name == LOG_LIKELIHOOD or name.startswith(f"{ENTROPY}.")
+
+
+def parted(draws: Mapping[str, Tensor], chains: int) -> tuple[Mapping[str, Tensor], dict[str, Tensor]]:
+    """The draws of sites, and ``[K, S']`` of what is told beside them, of what was made by `RowDraws`."""
+    told = {name: draws[name].unflatten(0, (chains, -1)) for name in draws if is_told(name)}
+    if not told:
+        return draws, told
+    if not isinstance(draws, StoredDraws):
+        return {name: values for name, values in draws.items() if name not in told}, told
+    return StoredDraws([{n: values for n, values in part.items() if n not in told} for part in draws.parts]), told

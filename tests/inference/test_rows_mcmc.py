@@ -113,7 +113,7 @@ def test_other_laws_and_real_observations(law):
 
 
 REFUSED = {
-    "light": (DirichletRows(kl_weight=0.1), "rows that count in full, kl_weight: 1 .* prior of blocks.0.attention.rows"),
+    "light": (DirichletRows(kl_weight=0.1), r"rows that count in full, kl_weight: 1 .* prior of blocks.0.attention"),
     "entries": (GammaRows(center=SoftmaxCenter()), "rows that count in full"),
     "learned": (
         DirichletRows(center=LearnedCenter()),
@@ -148,7 +148,7 @@ def test_rows_of_too_many_examples_are_refused_before_any_work():
     assert count_numbers(model, x) == 50 * numbers
     with pytest.raises(SettingError, match=r"rows = 'about \d+': expected at most 3000 numbers for the attention rows"):
         count_numbers(model, x, most=3000)
-    with pytest.raises(SettingError, match="rows = 80: expected at most 79 numbers .* of 5 training examples: take few"):
+    with pytest.raises(SettingError, match=r"rows = 80: expected at most 79 numbers .* 5 training examples: take few"):
         count_numbers(model, X, most=79)
     assert count_numbers(tokens().without_rows(), X) == 0
 

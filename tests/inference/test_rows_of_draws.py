@@ -110,9 +110,16 @@ def test_the_same_after_saving(tmp_path):
         assert torch.equal(again.predict(X, 7, rows=rows).loc, posterior.predict(X, 7, rows=rows).loc)
 
 
-def test_draws_of_other_sites_are_refused_when_they_are_loaded(tmp_path):
+def test_kept_rows_of_training_examples_play_no_part(tmp_path):
     posterior = stored(3)
-    posterior.draws["attention.rows"] = torch.zeros(3, 2, 1, 2, 2).double()
-    posterior.save(tmp_path / "posterior")
-    with pytest.raises(ValueError, match="attention.rows"):
-        Posterior.load(tmp_path / "posterior", mixture())
+    expected = posterior.predict(X, 3).loc
+    rows = torch.tensor([[1.0, 0.0], [1.0, 0.0]]).double().expand(3, 7, 1, 2, 2)
+    kept = DrawsPosterior(posterior.model, {**posterior.draws, "attention.rows": rows})
+    assert torch.equal(kept.predict(X, 3).loc, expected)
+    assert "attention.rows" not in kept.draw(2)
+    kept.save(tmp_path / "posterior")
+    again = Posterior.load(tmp_path / "posterior", mixture())
+    assert torch.equal(again.draws["attention.rows"], rows) and torch.equal(again.predict(X, 3).loc, expected)
+    with pytest.raises(ValueError, match=r"draws of attention\.query\.weight have shape none"):
+        DrawsPosterior(kept.model, {"attention.rows": rows}).save(tmp_path / "rows")
+        Posterior.load(tmp_path / "rows", mixture())

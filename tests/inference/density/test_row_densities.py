@@ -4,6 +4,7 @@ import pyro
 import pytest
 import torch
 from pyro import poutine
+from torch.fx import GraphModule
 
 from pyroformer.inference.density import FlatDensity
 from pyroformer.models import BayesianModel, Features, Output, Tokens, Transformer
@@ -84,6 +85,7 @@ def test_written_down_and_batched_it_is_the_same(law):
         assert torch.allclose(value, expected, rtol=1e-9)
         assert torch.allclose(gradient, slope, rtol=1e-7, atol=1e-8)
     assert not torch.allclose(values[0], values[1])
+    assert isinstance(density._batched[2], GraphModule)  # not one by one
 
 
 @pytest.mark.parametrize("law", ["dirichlet", "gamma"])
@@ -95,6 +97,7 @@ def test_single_precision_is_double_precision(law):
     assert found[0].dtype == found[1].dtype == torch.float32
     assert torch.allclose(found[0].double(), expected[0], rtol=1e-5)
     assert torch.allclose(found[1].double(), expected[1], rtol=1e-3, atol=1e-3)
+    assert isinstance(coarse._batched[2], GraphModule)
     again = coarse.flatten(coarse.unflatten(z))
     assert torch.allclose(again, z, rtol=1e-3, atol=1e-3)
 

@@ -146,7 +146,8 @@ class MCMC(Driver):
         starts = find(self.start, self.chains, model, guide, data, seed, monitor)
         model, began = starts.model.eval(), time.perf_counter()
         density = self._density(model, data)
-        filled = (density.layout.with_rows(v, seed_of(seed, chain)) for chain, v in enumerate(starts.values))
+        own = (seed_of(seed, chain) + 700_001 for chain in range(self.chains))  # beside those of the weights
+        filled = [density.layout.with_rows(values, each) for values, each in zip(starts.values, own, strict=True)]
         z = torch.stack([density.flatten(values) for values in filled])
         z = jittered(z, self.jitter, seed)
         warn_of_queries(model)

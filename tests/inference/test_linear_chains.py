@@ -8,10 +8,15 @@ from pyro.infer import NUTS as PyroNUTS
 from pyro.infer.autoguide.initialization import init_to_value
 from pyro.ops.stats import effective_sample_size
 
-from pyroformer.inference import HMC, NUTS
+from pyroformer.inference import HMC, MCLMC, NUTS, CheesHMC
 
 SETTINGS = {"num_samples": 100, "warmup_steps": 80, "chains": 4, "dtype": "float64"}
-DRIVERS = {"hmc": HMC(**SETTINGS)}
+DRIVERS = {
+    "hmc": HMC(**SETTINGS),
+    "chees_hmc": CheesHMC(**SETTINGS),
+    "mclmc": MCLMC(**SETTINGS),
+    "mclmc, unadjusted": MCLMC(**SETTINGS, adjusted=False, steps_per_draw=5),
+}
 
 
 def errors(draws, mean, covariance):
@@ -43,12 +48,12 @@ def test_nuts_agrees_with_that_of_pyro(line):
     """With a scale of the noise that is random, so that a site is drawn in other numbers than its own."""
     built = line.model(noise="random", scale=1.0).double()
     x, y = line.x.double(), line.y.double()
-    kernel = PyroNUTS(built, max_tree_depth=4, init_strategy=init_to_value(values=built.initial_values()))
-    oracle = PyroMCMC(kernel, num_samples=120, warmup_steps=60, disable_progbar=True)
+    kernel = PyroNUTS(built, max_tree_depth=3, init_strategy=init_to_value(values=built.initial_values()))
+    oracle = PyroMCMC(kernel, num_samples=80, warmup_steps=40, disable_progbar=True)
     with pyro.validation_enabled(False):
         oracle.run(x, y)
     theirs = oracle.get_samples()
-    driver = NUTS(num_samples=120, warmup_steps=80, chains=2, dtype="float64", max_tree_depth=4)
+    driver = NUTS(num_samples=100, warmup_steps=60, chains=2, dtype="float64", max_tree_depth=3)
     posterior = driver.run(built, None, line.data, seed=2)
 
     def apart(one, other):

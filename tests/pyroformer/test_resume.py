@@ -55,7 +55,7 @@ def same(one, other):
 
 SVI = {"svi": {"epochs": 30}}
 ENSEMBLE = {"deep_ensemble": {"size": 3, "member": {"ml": {"epochs": 15}}}}
-NUTS = {"nuts": {"num_samples": 20, "warmup_steps": 10, "chains": 2, "max_tree_depth": 2}}
+NUTS = {"nuts": {"num_samples": 12, "warmup_steps": 8, "chains": 2, "max_tree_depth": 1}}
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def whole(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(("driver", "last"), [(SVI, 30), (ENSEMBLE, 45), (NUTS, 30)], ids=["svi", "ensemble", "nuts"])
+@pytest.mark.parametrize(("driver", "last"), [(SVI, 30), (ENSEMBLE, 45), (NUTS, 20)], ids=["svi", "ensemble", "nuts"])
 def test_a_killed_run_ends_as_a_whole_one(driver, last, fork, pyroformer, whole, write, toy, tmp_path):
     parts, folder, times = {**toy, "driver": driver}, tmp_path / "killed", random.Random(0)
     spec = write(parts)

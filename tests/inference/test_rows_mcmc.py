@@ -6,7 +6,7 @@ import pytest
 import torch
 from pyro import poutine
 
-from pyroformer.inference import HMC, NUTS, Data, Posterior
+from pyroformer.inference import HMC, ML, NUTS, Checkpoint, Data, Monitor, Posterior, StoredDraws
 from pyroformer.inference.latent_rows import count_numbers, mean_entropy
 from pyroformer.models import BayesianModel, Gaussian, Output, Tokens, Transformer
 from pyroformer.priors import (
@@ -158,3 +158,23 @@ def test_it_is_refused_by_the_driver(monkeypatch):
     monkeypatch.setattr("pyroformer.inference.latent_rows.MOST", 50)
     with pytest.raises(SettingError, match="rows = 80"):
         HMC(**QUICK).run(tokens(), None, Data(X, Y))
+
+
+def test_draws_in_files_are_those_in_memory(kept, monkeypatch, tmp_path):
+    monkeypatch.setattr("pyroformer.inference.stored_draws.PART", 1)  # one draw of each chain
+    monitor = Monitor(Checkpoint(tmp_path / "checkpoint", every=0.0))
+    streamed = HMC(**QUICK, keep_rows=True).run(tokens(), None, Data(X, Y), 0, monitor)
+    assert isinstance(streamed.draws, StoredDraws) and len(streamed.draws.parts) == 6
+    assert set(streamed.draws) == set(kept.draws) and set(streamed.statistics) == set(kept.statistics)
+    for found, expected in ((streamed.draws, kept.draws), (streamed.statistics, kept.statistics)):
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert torch.equal(streamed.predict(X, 12).probabilities, kept.predict(X, 12).probabilities)
+    again = HMC(**QUICK, keep_rows=True).run(tokens(), None, Data(X, Y), 0, monitor)  # from its end
+    assert torch.equal(again.statistics["log_likelihood"], kept.statistics["log_likelihood"])
+
+
+def test_chains_start_at_trained_nets_whose_rows_are_computed():
+    driver = HMC(**QUICK, start=ML(epochs=1, dtype="float64"))
+    posterior = driver.run(tokens(), None, Data(X, Y))
+    assert set(posterior.draws) == set(posterior.model.sites) and posterior.info["row_numbers"] == 80
+    assert len(posterior.info["start"]) == 2

@@ -47,6 +47,11 @@ def one_each(start: Start) -> Driver | None:
     return start if isinstance(start, MAP) else None
 
 
+def bare(start: Start, model: BayesianModel) -> BayesianModel:
+    """The model that the driver of a start sees: for a point estimate attention rows are computed."""
+    return model.without_rows() if isinstance(start, Driver) and isinstance(one_each(start), MAP) else model
+
+
 def refusal(start: Start, model: BayesianModel, chains: int) -> str | None:
     """Why chains of a model cannot start there, or None when they can."""
     fresh = isinstance(start, DeepEnsemble) or (chains > 1 and (start is None or one_each(start) is not None))
@@ -54,7 +59,7 @@ def refusal(start: Start, model: BayesianModel, chains: int) -> str | None:
         return f"a net that starts afresh for every chain (or 1 chain): {reason}"
     if start == "prior":
         return FLAT if flat_sites(model) else None
-    return start.refusal(model) if isinstance(start, Driver) else None
+    return start.refusal(bare(start, model)) if isinstance(start, Driver) else None
 
 
 def find(

@@ -23,7 +23,8 @@ class DrawsPosterior(Posterior):
     Args:
         model: The model.
         draws: ``[S, ...]`` by site, one chain after another: ``S`` is ``K`` times ``S'``. A `StoredDraws` stays in its
-            files, of which a prediction reads the draws that it takes.
+            files, of which a prediction reads the draws that it takes. Attention rows of the training examples may be
+            among them: predictions leave them out, and draw those of their inputs.
         info: See `Posterior`.
         chains: ``K``, default 1.
         statistics: What the sampler tells of each draw, ``[K, S']`` each, default nothing: ``log_density`` (of the
@@ -72,9 +73,9 @@ class DrawsPosterior(Posterior):
 
     def _taken(self, index: Tensor) -> dict[str, Tensor]:
         if isinstance(self.draws, StoredDraws):
-            found = self.draws.rows(index)
+            found = self.draws.rows(index, without=self.model.rows)
         else:
-            found = {name: values[index] for name, values in self.draws.items()}
+            found = {name: values[index] for name, values in self.draws.items() if name not in self.model.rows}
         device = next(self.model.parameters()).device
         return {name: values.to(device) for name, values in found.items()}
 
@@ -104,6 +105,7 @@ class DrawsPosterior(Posterior):
         if stored is not None:
             found = {name: values.shape[2:] for name, values in stored.parts[0].items()}
         sites = {name: value.shape for name, value in model.initial_values().items()}
+        found = {name: shape for name, shape in found.items() if name not in model.rows}
         if found != sites:
             wrong = min(name for name in {*found, *sites} if found.get(name) != sites.get(name))
             shapes = [tuple(at[wrong]) if wrong in at else "none" for at in (found, sites)]

@@ -171,15 +171,16 @@ class Driver(ABC):
         """`run` with everything checked, seeded, and in its place; ``model`` is a copy of the driver's own."""
 
 
-def not_all_random(model: BayesianModel, driver: str, verb: str) -> str | None:
+def not_all_random(model: BayesianModel, driver: str, verb: str, *, rows: bool = False) -> str | None:
     """Why a driver that needs a prior on every parameter cannot work with a model, or None when it can.
 
     Args:
         model: The model.
         driver: The driver's name.
         verb: What it does with random sites.
+        rows: Whether it does so with attention rows, default False.
     """
-    if model.rows:
+    if model.rows and not rows:
         return f"a driver for attention rows, such as svi: {driver} does not {verb} {model.rows[0]}"
     if model.learned:
         name = model.known_as(next(iter(model.learned)))

@@ -15,12 +15,14 @@ from torch import Tensor
 from ..guides import Guide
 from ..models import BayesianModel
 from ..priors.settings import SettingError, check, check_count, check_positive, choice_name
-from .chain_starts import find, jittered, one_each, refusal
+from .chain_starts import bare, find, jittered, one_each, refusal, seed_of
 from .data import Data
 from .deep_ensemble import DeepEnsemble
 from .density import FlatDensity, Layout
 from .draws_posterior import DrawsPosterior
 from .driver import Driver, Families, not_all_random
+from .latent_rows import LOG_LIKELIHOOD, RowDraws, count_numbers, parted, warn_of_queries
+from .latent_rows import refusal as refusal_of_rows
 from .log_likelihood import guess_log_likelihood, log_likelihoods
 from .monitor import Monitor
 from .point import MAP
@@ -59,6 +61,8 @@ class MCMC(Driver):
             (`Pretrained`) move to the net of the first chain where nets are trained.
         jitter: Standard deviation of the normal noise that is added to the unconstrained numbers where a chain starts,
             at least 0, default 0.
+        keep_rows: Where attention rows are random, whether draws of those of the training examples are kept beside the
+            weights, default False: they are large, and predictions draw the rows of their inputs anew.
         device, dtype: See `Driver`.
 
     Raises:
@@ -77,6 +81,7 @@ class MCMC(Driver):
     compile: bool = False
     start: Driver | Literal["prior"] | None = None
     jitter: float = 0.0
+    keep_rows: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -122,24 +127,30 @@ class MCMC(Driver):
         return isinstance(inner, MAP) or inner.moves_centers
 
     def refusal(self, model: BayesianModel) -> str | None:
-        return not_all_random(model, choice_name(type(self)), "sample") or refusal(self.start, model, self.chains)
+        name = choice_name(type(self))
+        reason = refusal_of_rows(model, name) or not_all_random(model, name, "sample", rows=True)
+        return reason or refusal(self.start, model, self.chains)
 
     def check(self, model: BayesianModel, guide: Families | None) -> None:
         super().check(model, guide)
         if isinstance(guide, Guide):
             raise SettingError("guide", "Guide", "families: it is made for the start of the chains")
         if isinstance(self.start, Driver):
-            self.start.check(model, guide)
+            self.start.check(bare(self.start, model), guide)
 
     def _run(self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor) -> Posterior:
         model.eval()  # the target is one density: dropout would draw another at every step
+        numbers = count_numbers(model, data.x)
         if self.start is not None:
             Layout(model, (data.x, data.y))  # refuses before a net is trained
         starts = find(self.start, self.chains, model, guide, data, seed, monitor)
         model, began = starts.model.eval(), time.perf_counter()
         density = self._density(model, data)
-        z = torch.stack([density.flatten(values) for values in starts.values])
+        own = (seed_of(seed, chain) + 700_001 for chain in range(self.chains))  # beside those of the weights
+        filled = [density.layout.with_rows(values, each) for values, each in zip(starts.values, own, strict=True)]
+        z = torch.stack([density.flatten(values) for values in filled])
         z = jittered(z, self.jitter, seed)
+        warn_of_queries(model)
         sampling = self._sampling(density, z, model, guide, data, seed, monitor)
         compiled = time.perf_counter() - began
         sampling.run()
@@ -147,6 +158,8 @@ class MCMC(Driver):
         posterior = self._posterior(model, sampling, data)
         seconds = compiled + sampling.seconds + time.perf_counter() - finishing
         posterior.info["seconds"], posterior.info["compile_seconds"] = round(seconds, 2), round(compiled, 2)
+        if numbers:
+            posterior.info["row_numbers"] = numbers
         if starts.info:
             posterior.info["start"] = starts.info
         return posterior
@@ -173,7 +186,8 @@ class MCMC(Driver):
         def started(step_size: float | None = None) -> Sampling:
             counted = Counted(density.log_prob_and_grad)
             chains = Chains(counted, self.kernel, z, seed=seed, warmup_steps=self.warmup_steps, step_size=step_size)
-            stream = DrawStream(density.unflatten, len(z), z.shape[1], folder)
+            values = RowDraws(model, data, density.layout, self.keep_rows) if model.rows else density.unflatten
+            stream = DrawStream(values, len(z), z.shape[1], folder)
             return Sampling(chains, stream, self.num_samples, self.thinning, self.temperature, monitor)
 
         if kept is not None:
@@ -193,9 +207,11 @@ class MCMC(Driver):
         statistics, warm = sampling.statistics(), sampling.warmup_seconds
         counted = sampling.chains.density
         assert isinstance(counted, Counted)
-        posterior = DrawsPosterior(model, sampling.stream.draws(), chains=self.chains, statistics=statistics)
-        log_likelihood = log_likelihoods(posterior, data).view(self.chains, -1)
-        posterior.statistics["log_likelihood"] = log_likelihood
+        draws, told = parted(sampling.stream.draws(), self.chains)
+        posterior = DrawsPosterior(model, draws, chains=self.chains, statistics={**statistics, **told})
+        if LOG_LIKELIHOOD not in told:
+            posterior.statistics[LOG_LIKELIHOOD] = log_likelihoods(posterior, data).view(self.chains, -1)
+        log_likelihood = posterior.statistics[LOG_LIKELIHOOD]
         posterior.info |= {
             "temperature": self.temperature,
             "chains": self.chains,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -49,12 +49,18 @@ class StoredDraws(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         return torch.cat([part[name] for part in self.parts], 1).flatten(0, 1)
 
-    def rows(self, index: Tensor) -> dict[str, Tensor]:
-        """Some draws ``[s, ...]`` by site, by their numbers ``[s]`` in ``[S]``; of other draws nothing is read."""
+    def rows(self, index: Tensor, without: Collection[str] = ()) -> dict[str, Tensor]:
+        """Some draws ``[s, ...]`` by site, by their numbers ``[s]`` in ``[S]``; of others nothing is read.
+
+        Args:
+            index: The numbers.
+            without: Sites to leave out.
+        """
         each = int(self.ends[-1])
+        kept = {name: values for name, values in self.parts[0].items() if name not in without}
         chain, draw = index // each, index % each
         which = torch.bucketize(draw, self.ends, right=True)
-        found = {name: values.new_empty(len(index), *values.shape[2:]) for name, values in self.parts[0].items()}
+        found = {name: values.new_empty(len(index), *values.shape[2:]) for name, values in kept.items()}
         for number in which.unique().tolist():
             here = which == number
             part = self.parts[number]

@@ -25,3 +25,10 @@ def logs_of(value: Tensor) -> Tensor:
     number of the dtype."""
     carried: Tensor | None = getattr(value, "carried_logs", None)
     return value.clamp(min=torch.finfo(value.dtype).tiny).log() if carried is None else carried
+
+
+def moved(value: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A value on a device and in a dtype, with the logarithms that it carries."""
+    carried: Tensor | None = getattr(value, "carried_logs", None)
+    found = value.to(device, dtype)
+    return found if carried is None or found is value else with_logs(found, carried.to(device, dtype))

@@ -2,5 +2,6 @@
 
 from .flat_density import FlatDensity
 from .layout import Layout
+from .row_coordinates import LogEntries, RowCoordinates, StickBreaking
 
-__all__ = ["FlatDensity", "Layout"]
+__all__ = ["FlatDensity", "Layout", "LogEntries", "RowCoordinates", "StickBreaking"]

@@ -12,6 +12,7 @@ from torch.fx import GraphModule
 
 from ...priors.compiling import Compiled
 from ...priors.settings import SettingError, check, check_positive
+from .batching import batchable, without_mutation
 from .cleaning import cleaned
 from .joint import Joint
 from .layout import Layout
@@ -118,7 +119,7 @@ class FlatDensity:
             try:
                 with warnings.catch_warnings():
                     warnings.filterwarnings("error", message=".*batching rule.*")  # it would be a loop, a slow one
-                    several = traced(torch.func.vmap(self.graph), z)
+                    several = traced(torch.func.vmap(batchable(self.graph)), z)
                 self._batched[len(z)] = self._finished(cleaned(several, z))
             except NotTraceable:
                 self._batched[len(z)] = self._looped
@@ -144,7 +145,7 @@ class FlatDensity:
         noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         elsewhere = start + 0.1 * noise.to(start)
         try:
-            graph = cleaned(traced(self.joint.value_and_grad, start), start)
+            graph = cleaned(without_mutation(traced(self.joint.value_and_grad, start), start), start)
             with torch.no_grad():
                 found = graph(elsewhere)
             if not agree(found, self.joint.value_and_grad(elsewhere)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,18 +15,24 @@ from torch.distributions.transforms import ComposeTransform, IndependentTransfor
 
 from ...guides.guide import as_evaluated, is_latent
 from ...priors import SettingError
+from ...priors.carried import moved
+from .row_coordinates import RowCoordinates, coordinates_of, refusal_of
 from .unvalidated import Unvalidated
 
 Message = dict[str, Any]
 
 
 def sites_of(
-    model: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], seed: int
+    model: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    seed: int,
+    given: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Message]:
-    """The sample sites of one run of a model, in its order."""
+    """The sample sites of one run of a model, in its order, with some values given."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]), as_evaluated(model), Unvalidated(), poutine.block():
         torch.manual_seed(seed)
-        with poutine.trace() as tracer:
+        with poutine.trace() as tracer, poutine.condition(data=dict(given or {})):
             model(*args, **kwargs)
     return {name: site for name, site in tracer.trace.nodes.items() if site["type"] == "sample"}
 
@@ -43,7 +50,7 @@ def refusal(site: Message) -> str | None:
     if not is_latent(site):
         return "observations, or a model without it: its values would be drawn anew in every evaluation"
     if "law" in site["infer"]:
-        return "softmax attention: attention rows that are drawn have no flat density here"
+        return refusal_of(site["infer"]["law"])
     try:
         if site["fn"].support.is_discrete:
             return "continuous sites: along a discrete one there is no gradient"
@@ -51,6 +58,16 @@ def refusal(site: Message) -> str | None:
     except NotImplementedError:
         return f"sites whose support can be mapped to the real numbers: {type(site['fn']).__name__} has none such"
     return None
+
+
+def transform_of(site: Message) -> Transform:
+    """The map from unconstrained numbers to the values of a site."""
+    return coordinates_of(site) if "law" in site["infer"] else biject_to(site["fn"].support)
+
+
+def same_map(one: Transform, other: Transform, somewhere: Tensor) -> bool:
+    """Whether two transforms of one kind map the same numbers to the same values."""
+    return one == other if isinstance(one, RowCoordinates) else torch.equal(one(somewhere), other(somewhere))
 
 
 def is_identity(transform: Transform) -> bool:
@@ -65,8 +82,8 @@ class Layout:
 
     .. math:: z = \big(t_1^{-1}(w_1), t_2^{-1}(w_2), \dots\big)
 
-    with the sites in the order in which the model draws them, each mapped from its support to the real numbers. The
-    model runs twice, to see what it draws.
+    with the sites in the order in which the model draws them, each mapped from its support to the real numbers, and
+    attention rows of every example among them, see `RowCoordinates`. The model runs twice, to see what it draws.
 
     Args:
         model: A `BayesianModel`, or any function with Pyro's primitives.
@@ -77,18 +94,20 @@ class Layout:
         names: The latent sites, in order.
         shapes: The shape of each site's value.
         unconstrained: The shape of its part of the vector: one number fewer than its value has for a simplex.
+        rows: The sites of attention rows, in order.
         transforms: From its part of the vector to its value.
         offsets: Where its part begins and ends.
         size: The length ``D`` of the vector.
         dtype, device: Those of the vector.
 
     Raises:
-        SettingError: A latent site is discrete or an attention row, a plate is subsampled, observations are missing,
-            or another run of the model draws other sites, or on other supports.
+        SettingError: A latent site is discrete, or holds attention rows that do not count in full, a plate is
+            subsampled, observations are missing, or another run of the model draws other sites, or on other supports.
     """
 
     def __init__(self, model: Callable[..., Any], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None):
-        runs = [sites_of(model, args, kwargs or {}, seed) for seed in (0, 1)]
+        self._run = partial(sites_of, model, args, kwargs or {})
+        runs = [self._run(seed) for seed in (0, 1)]
         for name, site in runs[0].items():
             if reason := refusal(site):
                 raise SettingError("model", name, reason)
@@ -101,7 +120,8 @@ class Layout:
             changed = next(n for n in {**shapes[0], **shapes[1]} if shapes[0].get(n) != shapes[1].get(n))
             raise SettingError("model", changed, "the same sites with the same shapes in every run")
         self.names, self.shapes = tuple(first), shapes[0]
-        self.transforms = {name: biject_to(site["fn"].support) for name, site in first.items()}
+        self.rows = tuple(name for name, site in first.items() if "law" in site["infer"])
+        self.transforms = {name: transform_of(site) for name, site in first.items()}
         self.unconstrained = {n: t.inv(first[n]["value"]).shape for n, t in self.transforms.items()}
         self._check_supports(latent[1])
         self.sizes = [shape.numel() for shape in self.unconstrained.values()]
@@ -114,19 +134,33 @@ class Layout:
         self.dtype = next((v.dtype for v in values if v.dtype == torch.float64), values[0].dtype)
         given = getattr(model, "initial_values", None)
         drawn = {name: site["value"] for name, site in first.items()}
-        self._start = {**drawn, **(given() if callable(given) else {})}
+        self._start = {**drawn, **given()} if callable(given) else drawn
 
     def _check_supports(self, other: dict[str, Message]) -> None:
         """Refuse a support that depends on what was drawn before: one transform would not fit all values."""
         for name, transform in self.transforms.items():
             somewhere = torch.linspace(-1, 1, self.unconstrained[name].numel()).reshape(self.unconstrained[name])
-            somewhere = somewhere.to(other[name]["value"])
-            if not torch.equal(transform(somewhere), biject_to(other[name]["fn"].support)(somewhere)):
+            if not same_map(transform, transform_of(other[name]), somewhere.to(other[name]["value"])):
                 raise SettingError("model", name, "supports that are the same in every run: this one moves")
 
     def start(self) -> Tensor:
-        """A vector ``[D]`` to start from: the model's ``initial_values()`` if it has them, else a draw of the prior."""
-        return self.flatten(self._start)
+        """A vector ``[D]`` to start from: the model's ``initial_values()`` if it has them, else a draw of the prior.
+
+        Attention rows are drawn from their prior given the others, see `with_rows`.
+        """
+        return self.flatten(self.with_rows({n: v for n, v in self._start.items() if n not in self.rows}))
+
+    def with_rows(self, values: Mapping[str, Tensor], seed: int = 0) -> dict[str, Tensor]:
+        """Values by site, and attention rows drawn from their prior given these: where chains may start.
+
+        Args:
+            values: Of every site but the attention rows, ``[...]`` each; rows that are among them stay.
+            seed: Of the draws.
+        """
+        if not set(self.rows) - set(values):
+            return dict(values)
+        sites = self._run(seed, given={name: value for name, value in values.items() if name in self.names})
+        return {**values, **{name: sites[name]["value"] for name in self.rows}}
 
     def flatten(self, values: Mapping[str, Tensor]) -> Tensor:
         """The vector ``[D]``, or ``[K, D]`` for values ``[K, ...]``, that stands for values by site.
@@ -141,13 +175,17 @@ class Layout:
                 had = None if value is None else tuple(value.shape)
                 raise SettingError(f"values.{name}", had, f"a value of shape {tuple(shape)}, or K of them")
             lead = value.shape[: value.dim() - len(shape)]
-            part = self.transforms[name].inv(value.detach().to(self.device, self.dtype))
-            found.append(part.reshape(*lead, -1))
+            with torch.no_grad():
+                part = self.transforms[name].inv(moved(value, self.device, self.dtype))
+                found.append(part.reshape(*lead, -1))
         return torch.cat(found, -1)
 
     def unflatten(self, z: Tensor) -> dict[str, Tensor]:
         """The values by site, ``[...]`` or ``[K, ...]``, that a vector ``[D]`` or ``[K, D]`` stands for."""
-        return {name: self.transforms[name](part).to(self.dtypes[name]) for name, part in self.parts(z).items()}
+        return {
+            name: moved(self.transforms[name](part), self.device, self.dtypes[name])
+            for name, part in self.parts(z).items()
+        }
 
     def parts(self, z: Tensor) -> dict[str, Tensor]:
         """The unconstrained numbers of each site, in its shape."""
@@ -162,5 +200,5 @@ class Layout:
             value = part if is_identity(transform) else transform(part)
             if value is not part:
                 volume = volume + transform.log_abs_det_jacobian(part, value).sum()
-            values[name] = value if value.dtype == self.dtypes[name] else value.to(self.dtypes[name])
+            values[name] = value if value.dtype == self.dtypes[name] else moved(value, value.device, self.dtypes[name])
         return values, volume

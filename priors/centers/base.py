@@ -23,6 +23,8 @@ class RowCenter(ABC):
     """Whether its only say is how large the weights are, all of a row's being equal, by a number that is learned."""
     vanishing: ClassVar[bool] = True
     """Whether a weight may be too small for its dtype."""
+    sees_queries: ClassVar[bool] = False
+    """Whether its weights depend on the query: else the joint density of rows and weights does not contain it."""
     within: ClassVar[bool] = False
     """Whether its weights have a meaning only where keys and queries are of one sequence."""
 

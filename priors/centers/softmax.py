@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,6 +22,8 @@ class SoftmaxCenter(RowCenter):
     Reference:
         Vaswani et al., 2017, "Attention is all you need", Eq. 1; rows scattered around it are ours.
     """
+
+    sees_queries: ClassVar[bool] = True
 
     def build(self, head_dim: int, heads: int) -> RowCenterModule:
         return _Softmax()

@@ -200,7 +200,11 @@ REFUSED = {
     "nothing": (nothing, (), {}, "model = 'nothing': expected at least one latent site"),
     "minibatch": (*small(), {"num_data": 50}, "model = 'obs': expected plates without subsampling: data holds 5 of 50"),
     "no observations": (small()[0], small()[1][:1], {}, "model = 'obs': expected observations"),
-    "rows": (*small(prior={"*.rows": DirichletRows(), "*": Normal()}), {}, "softmax attention: attention rows"),
+    "light rows": (
+        *small(prior={"*.rows": DirichletRows(kl_weight=0.5), "*": Normal()}),
+        {},
+        "model = 'blocks.0.attention.rows': expected rows that count in full, kl_weight: 1",
+    ),
 }
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .spec import Spec
     from .tasks import TaskData
 
+
 def diagnosis_of(posterior: Posterior, spec: Spec, data: TaskData, *, weights: bool = False) -> Diagnosis | None:
     """The diagnosis of a posterior of chains, on the first validation or test examples; None of another posterior.
 
@@ -79,9 +80,7 @@ def diagnose(run: Run, *, weights: bool = False, netcdf: str | Path | None = Non
         assert probe.y is not None
         told = {"spec": run.spec.to_dict(), "seed": run.spec.seed, **environment()}
         told["inference_library_version"] = told.pop("pyroformer")
-        write_netcdf(
-            run.posterior, target, data.data, probe=(probe.x, probe.y), attributes=told, seed=run.spec.seed
-        )
+        write_netcdf(run.posterior, target, data.data, probe=(probe.x, probe.y), attributes=told, seed=run.spec.seed)
     return found
 
 

@@ -15,8 +15,8 @@ from ..posterior import Posterior
 from .finding import Verdict
 from .functions import functions
 from .functions import weights as weights_of
-from .passes import chains_of, with_chains
-from .quantity import Quantities, Quantity, by_chain
+from .passes import with_chains
+from .quantity import Quantities, Quantity
 from .table import Line, table
 from .verdict import verdict
 
@@ -92,8 +92,8 @@ def diagnose(
         num_data=num_data,
         flat=flat_draws(found),
     )
-    chains = chains_of(found)
-    return Diagnosis(chains, found.num_samples // chains, quantities, lines, statistics, said)
+    draws = next(iter(statistics.values())).shape[1]
+    return Diagnosis(found.chains, draws, quantities, lines, statistics, said)
 
 
 def flat_draws(posterior: DrawsPosterior) -> dict[str, Tensor]:
@@ -102,5 +102,5 @@ def flat_draws(posterior: DrawsPosterior) -> dict[str, Tensor]:
     with torch.no_grad():
         laws = zip(model.sites, model.distributions().values(), strict=True)
         flat = [name for name, law in laws if is_flat(law)]
-    chains = chains_of(posterior)
-    return {name: by_chain(posterior.draws[name], chains) for name in flat if name in posterior.draws}
+    held = [name for name in flat if name in posterior.draws]
+    return posterior.by_chain(*held) if held else {}

@@ -11,7 +11,7 @@ from ...models.watching import watching
 from ..data import Inputs, move, move_one, take
 from ..draws_posterior import DrawsPosterior
 from .axes import axes_of
-from .passes import blocks, chains_of, evaluating, log_probabilities
+from .passes import blocks, evaluating, log_probabilities
 from .quantity import Quantities, Quantity, by_chain
 
 PROBES = 10
@@ -67,7 +67,7 @@ def functions(posterior: DrawsPosterior, x: Inputs, y: Tensor, *, seed: int = 0)
         if len(values) == posterior.num_samples:
             own = ("head", "key") if name.startswith("attention") else _numbered(values)
             labels = {"layer": layers} if name == "norm" else {}
-            found[name] = Quantity(by_chain(values, chains_of(posterior)), dims.get(name, own), labels)
+            found[name] = Quantity(by_chain(values, posterior.chains), dims.get(name, own), labels)
     return found
 
 
@@ -91,7 +91,7 @@ def layer_norms(posterior: DrawsPosterior, draws: dict[str, Tensor]) -> dict[str
 
 def weights(posterior: DrawsPosterior) -> Quantities:
     """The draws of every site, with the names of their axes where the net says what they are; not judged."""
-    chains, axes = chains_of(posterior), axes_of(posterior.model)
+    chains, axes = posterior.chains, axes_of(posterior.model)
     return {
         name: Quantity(
             by_chain(values.detach().cpu().reshape(len(values), *axes[name].shape), chains),

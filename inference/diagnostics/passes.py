@@ -21,7 +21,7 @@ from .quantity import by_chain
 
 def has_chains(posterior: Posterior) -> bool:
     """Whether a posterior is one of chains, and tells what happened to them."""
-    return isinstance(posterior, DrawsPosterior) and bool(getattr(posterior, "statistics", None))
+    return isinstance(posterior, DrawsPosterior) and bool(posterior.statistics)
 
 
 def with_chains(posterior: Posterior) -> DrawsPosterior:
@@ -34,11 +34,6 @@ def with_chains(posterior: Posterior) -> DrawsPosterior:
         kind = choice_name(type(posterior))
         raise SettingError("posterior", kind, "draws of Markov chains, as nuts and other samplers give them")
     return posterior
-
-
-def chains_of(posterior: DrawsPosterior) -> int:
-    """How many chains the draws of a posterior are of."""
-    return int(getattr(posterior, "chains", 1))
 
 
 def blocks(posterior: DrawsPosterior, x: Inputs, batch_size: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
@@ -93,4 +88,4 @@ def pointwise_log_likelihood(
         for size, draws in blocks(posterior, x, batch_size):
             parts = slices(len(y), batch_size)
             found.append(torch.cat([log_probabilities(posterior, draws, take(x, p), y[p], size) for p in parts], 1))
-    return by_chain(torch.cat(found), chains_of(posterior))
+    return by_chain(torch.cat(found), posterior.chains)

@@ -31,7 +31,7 @@ def test_a_run_of_chains_keeps_their_diagnosis(run):
     assert {"log_likelihood", "log_density", "log_probability[probe 0]", "norm[head]"} <= names
     assert kept["verdict"]["level"] in ("caution", "bad")  # 12 draws
     seen = read_chains(run.folder / "chains.safetensors")
-    assert list(seen.traces)[0] == "log_likelihood" and seen.verdict == kept["verdict"]
+    assert next(iter(seen.traces)) == "log_likelihood" and seen.verdict == kept["verdict"]
     assert all(values.shape == (2, 12) for values in (*seen.traces.values(), seen.energy, seen.divergent))
 
 

@@ -19,7 +19,7 @@ def trace_lines(ax: Axes, values: Tensor, label: str, *, divergent: Tensor | Non
         divergent: Which transitions diverged, ``[K, S]``: ticks at the foot; default None.
     """
     found = values.double().cpu().numpy()
-    chains, draws = found.shape
+    draws = found.shape[1]
     width = 0.9 if draws <= 500 else 0.5
     for index, chain in enumerate(found):
         ax.plot(np.arange(1, draws + 1), chain, color=COLORS[index % len(COLORS)], linewidth=width, alpha=0.75)

@@ -49,9 +49,8 @@ def ran_fixture():
 
 
 def with_chains(model, draws, statistics, **info):
-    posterior = DrawsPosterior(model, draws, info)
-    posterior.chains, posterior.statistics = len(next(iter(statistics.values()))), statistics
-    return posterior
+    chains = len(next(iter(statistics.values())))
+    return DrawsPosterior(model, draws, info, chains=chains, statistics=statistics)
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +58,7 @@ def posterior_of():
     """A posterior from what `ran` gave, with the log-likelihood of its data among the statistics."""
 
     def make(model, found, data, **info):
-        posterior = with_chains(model, found.draws, dict(found.statistics), **info)
+        posterior = with_chains(model, found.draws, found.statistics, **info)
         logs = pointwise_log_likelihood(posterior, data.x, data.y)
         posterior.statistics["log_likelihood"] = logs.sum(-1)
         return posterior

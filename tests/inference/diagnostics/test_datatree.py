@@ -20,7 +20,7 @@ with warnings.catch_warnings():
 def file(transformer, examples, tmp_path_factory):
     path = tmp_path_factory.mktemp("netcdf") / "chains.nc"
     told = {"spec": {"seed": 3, "model": "transformer"}, "seed": 3, "inference_library_version": "9.9"}
-    write_netcdf(transformer, path, Data(*examples), probe=examples, attributes=told)
+    transformer.write_netcdf(path, Data(*examples), probe=examples, attributes=told)
     return path
 
 
@@ -45,7 +45,7 @@ def test_arviz_reads_what_was_written(file, transformer):
 
 
 def test_every_axis_has_coordinates(transformer, examples):
-    tree = to_datatree(transformer, Data(*examples), probe=examples)
+    tree = transformer.to_datatree(Data(*examples), probe=examples)
     for group in tree.children.values():
         assert set(group.sizes) == set(group.coords)
 

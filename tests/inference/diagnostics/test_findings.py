@@ -53,7 +53,11 @@ def test_a_few_divergences_are_a_caution_and_many_are_bad(judge):
 
 
 def test_acceptance_far_from_what_was_asked_for(judge):
-    for value, level, advice in ((0.5, "caution", "longer warm-up"), (0.02, "bad", "smaller"), (0.99, "caution", "lower")):
+    for value, level, advice in (
+        (0.5, "caution", "longer warm-up"),
+        (0.02, "bad", "smaller"),
+        (0.99, "caution", "lower"),
+    ):
         found = judge(acceptance=torch.full((4, 250), value))
         assert list(found) == ["acceptance"] and found["acceptance"].level == level
         assert advice in found["acceptance"].advice
@@ -107,7 +111,10 @@ def test_few_effective_draws(judge):
         slow[:, t] += 0.8 * slow[:, t - 1]
     found = judge(slow)
     assert found["effective draws"].level == "caution"
-    assert "below 400 (100 a chain)" in found["effective draws"].text and "as many draws" in found["effective draws"].advice
+    assert (
+        "below 400 (100 a chain)" in found["effective draws"].text
+        and "as many draws" in found["effective draws"].advice
+    )
 
 
 def test_what_was_learnt(judge):
@@ -120,7 +127,9 @@ def test_what_was_learnt(judge):
 def test_one_chain_is_told_of():
     got = verdict(table({"f": Quantity(chains(shape=(1, 1000)))}), {"log_density": chains(shape=(1, 1000))})
     assert got.level == "caution" and [f.topic for f in got.of("caution")] == ["chains"]
-    assert "These chains are to be used with care: there is one chain" in got.summary and "Try: 4 chains." in got.summary
+    assert (
+        "These chains are to be used with care: there is one chain" in got.summary and "Try: 4 chains." in got.summary
+    )
 
 
 def test_weights_are_not_judged():

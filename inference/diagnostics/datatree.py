@@ -141,5 +141,7 @@ def _axes(quantity: Quantity) -> list[tuple[str, tuple[Any, ...]]]:
 
 
 def _attribute(value: Any) -> Any:
-    plain = isinstance(value, str | int | float) and not isinstance(value, bool)
+    if isinstance(value, str):
+        return str(value)  # versions may be of a class of their own, which HDF5 does not know
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
     return value if plain else json.dumps(value, default=str)

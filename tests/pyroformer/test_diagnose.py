@@ -1,11 +1,14 @@
 """``pyroformer diagnose``: the chains of a run, judged; and what it refuses."""
 
 import json
+import shutil
 
 import pytest
 
 import pyroformer as package
 from pyroformer import Spec, fit, load
+from pyroformer.choices import SpecError
+from pyroformer.run_folder import chains_of
 from pyroformer.seen_chains import read_chains
 
 NUTS = {"nuts": {"num_samples": 12, "warmup_steps": 12, "chains": 2, "max_tree_depth": 3}}
@@ -80,11 +83,11 @@ def test_what_is_refused(run, pyroformer, toy, tmp_path, monkeypatch):
     assert "pip install 'pyroformer[diag]'" in message and not (tmp_path / "nuts.nc").exists()
 
 
-def test_a_damaged_file_is_named(spec, tmp_path, pyroformer):
-    from pyroformer.choices import SpecError
-
-    found = fit(spec, out=tmp_path / "run")
-    (found.folder / "diagnostics.json").write_text("{", "utf-8")
+def test_a_damaged_file_is_named(run, tmp_path):
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    (folder / "diagnostics.json").write_text("{", "utf-8")
     with pytest.raises(SpecError, match=r"diagnostics\.json: got not JSON"):
-        load(found.folder)
-    assert fit(spec).diagnosis["verdict"]  # without a folder
+        load(folder)
+    (folder / "chains.safetensors").write_text("{", "utf-8")
+    with pytest.raises(SpecError, match=r"chains\.safetensors: got not a safetensors file"):
+        chains_of(folder)

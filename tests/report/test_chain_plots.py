@@ -86,7 +86,13 @@ def seen(level="caution"):
     return SeenChains(traces, 100 + chains(0.5), divergent, said.to_dict())
 
 
-def test_the_report_has_chains_with_their_verdict(class_result):
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are made but not drawn: that is most of the work of a page."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, file, **settings: file.write("<svg></svg>"))
+
+
+def test_the_report_has_chains_with_their_verdict(class_result, undrawn):
     whole = class_result("ML", 0, size=40)
     comparison = Comparison("c", "", [whole, replace(whole, method="nuts", chains=seen())])
     (part,) = chain_parts(comparison)
@@ -106,9 +112,9 @@ def test_the_report_has_chains_with_their_verdict(class_result):
     assert "<h2>Chains</h2>" not in render(Comparison("c", "", [whole]))
 
 
-def test_chains_without_a_finite_draw_break_nothing(class_result):
+def test_chains_without_a_finite_draw_break_nothing(class_result, undrawn):
     broken = replace(seen("bad"), traces={"log_likelihood": chains() * torch.nan}, energy=chains() * torch.nan)
-    whole = replace(class_result("nuts", 0, size=40), chains=broken)
+    whole = replace(class_result("ML", 0, size=40), chains=broken)
     assert "not to be relied upon" in render(Comparison("c", "", [whole]))
     bare = replace(whole, chains=SeenChains({}, None, None, Verdict(()).to_dict()))
     assert "Nothing speaks against these chains." in render(Comparison("c", "", [bare]))

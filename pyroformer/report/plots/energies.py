@@ -30,7 +30,7 @@ def energy_histograms(ax: Axes, energy: Tensor, *, legend: bool = True) -> Axes:
     change = np.diff(found, axis=1).ravel()
     reach = max(np.quantile(np.abs(np.concatenate([around, change])), 0.995), 1e-9) if around.size else 1.0
     edges = np.linspace(-reach, reach, BINS + 1)
-    heights = [np.histogram(values.clip(-reach, reach), edges, density=True)[0] for values in (around, change)]
+    heights = [np.histogram(values, edges, density=True)[0] for values in (around, change)]
     ax.stairs(heights[0], edges, fill=True, color=BAR, alpha=0.8, label="energy")
     ax.stairs(heights[1], edges, color=COLORS[1], linewidth=1.4, label="change")
     tidy(ax, "nats around the mean", "density")

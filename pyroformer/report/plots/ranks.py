@@ -10,7 +10,7 @@ from ...inference.diagnostics.ranks import average_ranks
 from .style import COLORS, MUTED, tidy
 
 BINS = 20
-FEWEST = 10
+FEWEST = 25
 """Draws of a chain that a bin should hold."""
 
 

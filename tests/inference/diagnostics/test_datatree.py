@@ -24,14 +24,16 @@ def file(transformer, examples, tmp_path_factory):
     return path
 
 
-def read(path):
+@pytest.fixture(scope="module")
+def inference_data(file):
+    """What ArviZ reads from the file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return arviz.from_netcdf(str(path))
+        return arviz.from_netcdf(str(file))
 
 
-def test_arviz_reads_what_was_written(file, transformer):
-    found = read(file)
+def test_arviz_reads_what_was_written(inference_data, transformer):
+    found = inference_data
     assert {"posterior", "sample_stats", "log_likelihood", "observed_data"} <= set(found.groups())
     query = next(name for name in transformer.draws if name.endswith("query.weight"))
     values = torch.from_numpy(found.posterior[query].values)
@@ -50,14 +52,14 @@ def test_every_axis_has_coordinates(transformer, examples):
         assert set(group.sizes) == set(group.coords)
 
 
-def test_attributes_tell_where_it_is_from(file):
-    for found in (read(file).posterior, xarray.open_datatree(file, engine="h5netcdf")):
+def test_attributes_tell_where_it_is_from(file, inference_data):
+    for found in (inference_data.posterior, xarray.open_datatree(file, engine="h5netcdf")):
         assert found.attrs["inference_library"] == "pyroformer" and found.attrs["inference_library_version"] == "9.9"
         assert int(found.attrs["seed"]) == 3 and json.loads(found.attrs["spec"])["model"] == "transformer"
 
 
-def test_leaving_one_out_is_that_of_arviz(file, transformer, examples):
-    found = read(file)
+def test_leaving_one_out_is_that_of_arviz(inference_data):
+    found = inference_data
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large shapes, which made-up draws have
         theirs = arviz.loo(found, reff=1.0, pointwise=True)

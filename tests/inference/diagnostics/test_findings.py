@@ -109,12 +109,9 @@ def test_few_effective_draws(judge):
     slow = chains()
     for t in range(1, 250):
         slow[:, t] += 0.8 * slow[:, t - 1]
-    found = judge(slow)
-    assert found["effective draws"].level == "caution"
-    assert (
-        "below 400 (100 a chain)" in found["effective draws"].text
-        and "as many draws" in found["effective draws"].advice
-    )
+    found = judge(slow)["effective draws"]
+    assert found.level == "caution"
+    assert "below 400 (100 a chain)" in found.text and "as many draws" in found.advice
 
 
 def test_what_was_learnt(judge):
@@ -127,9 +124,8 @@ def test_what_was_learnt(judge):
 def test_one_chain_is_told_of():
     got = verdict(table({"f": Quantity(chains(shape=(1, 1000)))}), {"log_density": chains(shape=(1, 1000))})
     assert got.level == "caution" and [f.topic for f in got.of("caution")] == ["chains"]
-    assert (
-        "These chains are to be used with care: there is one chain" in got.summary and "Try: 4 chains." in got.summary
-    )
+    assert got.summary.startswith("These chains are to be used with care: there is one chain")
+    assert got.summary.endswith("Try: 4 chains.")
 
 
 def test_weights_are_not_judged():

@@ -22,7 +22,7 @@ def said(found, topic):
 @pytest.fixture(scope="module")
 def healthy(ran, logistic, classes, posterior_of):
     model = logistic(Normal(scale=1.0))
-    found = ran(model, (classes.x, classes.y))
+    found = ran(model, (classes.x, classes.y), draws=400, warmup=100)
     return posterior_of(model, found, classes, guess_log_likelihood=GUESS)
 
 
@@ -42,7 +42,8 @@ def test_nothing_speaks_against_sound_chains(healthy, classes):
 def test_the_null_posterior_is_named(ran, logistic, classes, posterior_of):
     """A prior so narrow that nothing is learnt: all else looks excellent."""
     model = logistic(Normal(scale=0.001))
-    found = ran(model, (classes.x, classes.y), spread=0.001, warmup=60, inverse_mass=torch.full((8,), 1e-6))
+    scales = {"inverse_mass": torch.full((8,), 1e-6), "step_size": 0.6}
+    found = ran(model, (classes.x, classes.y), spread=0.001, draws=120, warmup=0, **scales)
     got = judged(posterior_of(model, found, classes, guess_log_likelihood=GUESS), classes).verdict
     assert got.level == "bad"
     assert [finding.topic for finding in got.of("bad")] == ["learning"]
@@ -68,7 +69,7 @@ def test_a_divergent_model_is_named(ran):
 def test_a_flat_direction_of_an_improper_prior_is_named(ran, logistic, classes, posterior_of, healthy):
     """Both biases may grow together: the classes' probabilities do not change."""
     model = logistic({"bias": Improper(), "weight": Normal(scale=1.0)})
-    found = ran(model, (classes.x, classes.y), draws=160, warmup=60)
+    found = ran(model, (classes.x, classes.y), kernel=HMCKernel(length=2.0), draws=160, warmup=0, step_size=0.25)
     got = judged(posterior_of(model, found, classes, guess_log_likelihood=GUESS), classes).verdict
     finding = said(got, "drift")
     assert finding.level == "bad" and "flat direction: bias" in finding.text and "proper prior" in finding.advice
@@ -77,7 +78,7 @@ def test_a_flat_direction_of_an_improper_prior_is_named(ran, logistic, classes, 
     held = {"bias": found.draws["bias"].diff(dim=-1).unflatten(0, (4, 160))}
     assert said(verdict([], found.statistics, flat=held), "drift") is None
     # planted: draws of a proper prior
-    proper = {"bias": healthy.draws["bias"].unflatten(0, (4, 250))}
+    proper = {"bias": healthy.draws["bias"].unflatten(0, (4, 400))}
     assert said(verdict([], found.statistics, flat=proper), "drift") is None
 
 

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from .help.terminal import WIDEST
 from .inference.diagnostics import Diagnosis, Line
+from .inference.diagnostics.finding import sentence
 from .inference.diagnostics.mixing import BAD, CAUTION
 
 COLORS = {"good": "green", "caution": "yellow", "bad": "red"}
@@ -66,8 +67,3 @@ def cells(line: Line) -> tuple[str, ...]:
     numbers = (f"{line.mean:.4g}", f"{line.sd:.3g}", f"{line.mcse_mean:.2g}")
     sizes = (f"{line.ess_bulk:.0f}", f"{line.ess_tail:.0f}", f"{line.r_hat:.3f}")
     return tuple("-" if text == "nan" else text for text in (*numbers, *sizes))
-
-
-def sentence(text: str) -> str:
-    """A clause with a capital and a full stop."""
-    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."

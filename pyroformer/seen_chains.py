@@ -48,7 +48,7 @@ def traces(found: Diagnosis) -> dict[str, Tensor]:
     """The log-likelihood (or log-density), and the function of draws with the largest R-hat, ``[K, S]``."""
     whole = next((name for name in WHOLE if name in found.statistics), None)
     chosen = {} if whole is None else {whole: found.statistics[whole].double()}
-    places = {}
+    places: dict[str, Tensor] = {}
     for name, quantity in found.quantities.items():
         flat = quantity.values.reshape(found.chains, found.draws, -1)
         places |= dict(zip(quantity.places(name), flat.unbind(-1), strict=True))

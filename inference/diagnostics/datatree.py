@@ -123,7 +123,8 @@ def _dataset(xarray: Any, quantities: Quantities) -> Any:
     for quantity in quantities.values():
         for dim, labels in _axes(quantity):
             taken.setdefault(dim, set()).add(labels)
-    variables, coordinates = {}, {}
+    variables: dict[str, Any] = {}
+    coordinates: dict[str, Any] = {}
     for name, quantity in quantities.items():
         dims = ["chain", "draw"]
         coordinates |= {dim: np.arange(size) for dim, size in zip(dims, quantity.values.shape, strict=False)}

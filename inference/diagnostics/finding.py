@@ -70,6 +70,11 @@ def _clause(sentence: str) -> str:
     return sentence.removesuffix(".")
 
 
+def sentence(clause: str) -> str:
+    """A clause with a capital and a full stop."""
+    return f"{clause[:1].upper()}{_clause(clause[1:])}." if clause else ""
+
+
 def percent(share: float) -> str:
     """A share in words: never 0 % of something that was there."""
     if 0 < share < 0.001:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from .drift import drift
-from .finding import LEVELS, Verdict
+from .finding import LEVELS, Finding, Verdict
 from .learning import learning
 from .mixing import mixing
 from .moves import moves
@@ -47,7 +47,7 @@ def verdict(
         Thresholds of R-hat and of effective sizes: Vehtari et al., 2021; of E-BFMI: Betancourt, 2017, "A conceptual
         introduction to Hamiltonian Monte Carlo". Those of drift, learning and steps are ours.
     """
-    found = []
+    found: list[Finding] = []
     chains = len(next(iter(statistics.values())))
     if "log_likelihood" in statistics:
         found += learning(statistics["log_likelihood"], guess, num_data)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..inference.diagnostics import e_bfmi, r_hat
+from ..inference.diagnostics.finding import sentence
 from ..results import Comparison
 from ..seen_chains import SeenChains
 from .plots import autocorrelation_lines, energy_histograms, rank_lines, trace_lines
@@ -45,16 +46,12 @@ def chain_parts(comparison: Comparison) -> list[Chains]:
         chains, draws = next(iter(seen.traces.values())).shape if seen.traces else (0, 0)
         many = f"{chains} chains" if chains != 1 else "1 chain"
         said = [
-            (finding["level"], _sentence(finding["text"]), _sentence(finding["advice"]))
+            (finding["level"], sentence(finding["text"]), sentence(finding["advice"]))
             for finding in seen.verdict["findings"]
         ]
         caption = f"seed {result.seed}, {many} of {draws} draws"
         found.append(Chains(method, caption, seen.verdict["summary"], said, list(_panels(seen, method))))
     return found
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].removesuffix('.')}." if text else ""
 
 
 def _panels(seen: SeenChains, method: str) -> Iterator[Panel]:

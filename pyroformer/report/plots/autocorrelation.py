@@ -24,7 +24,8 @@ def autocorrelation_lines(ax: Axes, values: Mapping[str, Tensor], *, legend: boo
 
     The band holds 95 % of what independent draws would show.
     """
-    names, shown = [], 2
+    names: list[str] = []
+    shown = 2
     for index, (name, found) in enumerate(values.items()):
         chains, draws = found.shape
         known = autocorrelation(found).numpy()[: min(MOST_LAGS, draws // 2) + 1]

@@ -40,5 +40,5 @@ def rank_lines(ax: Axes, values: Tensor) -> Axes:
     tidy(ax, "rank among all draws", "density")
     ax.set(xlim=(0, 1), ylim=(0, None), xticks=(0, 0.5, 1), xticklabels=("lowest", "middle", "highest"))
     for text, side in zip(ax.get_xticklabels(), ("left", "center", "right"), strict=True):
-        text.set_ha(side)
+        text.set(ha=side)
     return ax

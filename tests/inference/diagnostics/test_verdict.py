@@ -43,7 +43,8 @@ def test_the_null_posterior_is_named(ran, logistic, classes, posterior_of):
     """A prior so narrow that nothing is learnt: all else looks excellent."""
     model = logistic(Normal(scale=0.001))
     scales = {"inverse_mass": torch.full((8,), 1e-6), "step_size": 0.6}
-    found = ran(model, (classes.x, classes.y), spread=0.001, draws=120, warmup=0, **scales)
+    start = 0.001 * torch.randn(4, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = ran(model, (classes.x, classes.y), start=start, draws=120, warmup=0, **scales)
     got = judged(posterior_of(model, found, classes, guess_log_likelihood=GUESS), classes).verdict
     assert got.level == "bad"
     assert [finding.topic for finding in got.of("bad")] == ["learning"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,11 @@ from ..models import BayesianModel
 from .files import read_tensors, write_tensors
 from .posterior import Posterior
 from .stored_draws import StoredDraws, part_file
+
+if TYPE_CHECKING:
+    from xarray import DataTree
+
+    from .data import Data
 
 
 class DrawsPosterior(Posterior):
@@ -63,6 +68,33 @@ class DrawsPosterior(Posterior):
     def by_chain(self, *sites: str) -> dict[str, Tensor]:
         """The draws ``[K, S', ...]`` of some sites, default all, by site."""
         return {name: self.draws[name].unflatten(0, (self.chains, -1)) for name in sites or self.draws}
+
+    def to_datatree(self, data: Data | None = None, **settings: Any) -> DataTree:
+        """The draws and their statistics as an `xarray.DataTree` with the names of ArviZ.
+
+        Args:
+            data, settings: As for `inference.diagnostics.to_datatree`.
+
+        Raises:
+            SettingError: There are no statistics of chains, or xarray is not installed (the extra ``diag``).
+        """
+        from .diagnostics.datatree import to_datatree
+
+        return to_datatree(self, data, **settings)
+
+    def write_netcdf(self, path: str | Path, data: Data | None = None, **settings: Any) -> None:
+        """Write the draws and their statistics to one netCDF file that ArviZ reads, whole or not at all.
+
+        Args:
+            path, data, settings: As for `inference.diagnostics.write_netcdf`.
+
+        Raises:
+            SettingError: There are no statistics of chains, or xarray or h5netcdf is not installed.
+            WriteError: The file could not be written.
+        """
+        from .diagnostics.datatree import write_netcdf
+
+        write_netcdf(self, path, data, **settings)
 
     def chunks(self, num_samples: int, most: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
         total = self.num_samples

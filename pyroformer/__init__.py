@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import beliefs, guides, help, inference, models, priors, report, tasks, viewer, weight_study
     from .beliefs import PriorPredictive, prior_predictive
+    from .diagnosis import diagnose
     from .generation import GeneratedText, generate
     from .help import About, Explanation, explain, schema, show
     from .run import Run, fit, load
@@ -29,6 +30,7 @@ __all__ = [
     "attention_view",
     "beliefs",
     "compare",
+    "diagnose",
     "explain",
     "fit",
     "generate",
@@ -53,7 +55,7 @@ _HOME |= dict.fromkeys(("About", "Explanation", "explain", "schema", "show"), "h
 _HOME |= dict.fromkeys(("GeneratedText", "generate"), "generation")
 _HOME |= dict.fromkeys(("PriorPredictive", "prior_predictive"), "beliefs")
 _HOME |= dict.fromkeys(("WeightStudy", "study_weights"), "weight_study")
-_HOME["attention_view"] = "viewer"
+_HOME |= {"attention_view": "viewer", "diagnose": "diagnosis"}
 
 # Git without symlinks checks a link out as a small text file; the rooms are then found beside this folder.
 _here = Path(__file__).resolve().parent

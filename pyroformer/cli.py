@@ -65,6 +65,8 @@ def run(
     else:
         result = fit(wanted, out=out, progress=not quiet)
     Console().print(metrics_table(result.metrics))
+    if result.diagnosis:
+        print(f"chains: {result.diagnosis['verdict']['summary']}")
     print(f"run: {out}")
 
 
@@ -174,6 +176,25 @@ def attention(
     seen = write_attention(load_run(folder), out, num_inputs=inputs, num_samples=samples)
     many = "s" if len(seen) > 1 else ""
     print(f"{out}: {len(seen)} example{many}, {len(seen.layers)} layer{'s' if len(seen.layers) > 1 else ''}")
+
+
+@app.command()
+def diagnose(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished run of a driver with chains.")],
+    weights: Annotated[bool, typer.Option("--weights", help="Tell of every weight too; they are not judged.")] = False,
+    netcdf: Annotated[Path | None, typer.Option(help="File to write for ArviZ, .nc, default none.")] = None,
+) -> None:
+    """Judge the chains of a run: whether they agree, how they moved, what they learnt, and what to try next."""
+    from .diagnosis import diagnose as diagnosed
+    from .diagnosis_view import DiagnosisView
+    from .help.terminal import tell
+    from .run import load as load_run
+    from .run_folder import DIAGNOSTICS
+
+    tell(DiagnosisView(diagnosed(load_run(folder), weights=weights, netcdf=netcdf)))
+    print(f"\nnumbers: {folder / DIAGNOSTICS}")
+    if netcdf is not None:
+        print(f"draws: {netcdf}")
 
 
 @app.command()

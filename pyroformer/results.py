@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .inference.marginals import Marginal
 from .inference.metrics import mean_and_standard_error
+from .seen_chains import SeenChains
 from .viewer.data import SeenAttention
 
 
@@ -26,6 +27,7 @@ class Result:
         predictions: By ``set.quantity``, as `evaluate` gives them.
         marginals: Posterior and prior of weights and hyperparameters, by name.
         attention: What was seen of attention on a few test examples, or None.
+        chains: Of a driver with chains, what there is to see of them, or None.
     """
 
     method: str
@@ -36,6 +38,7 @@ class Result:
     predictions: dict[str, Tensor]
     marginals: dict[str, Marginal] = field(default_factory=dict)
     attention: SeenAttention | None = None
+    chains: SeenChains | None = None
 
 
 NO_SETS = ("fit", "reference")

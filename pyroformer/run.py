@@ -19,9 +19,11 @@ from torch import Tensor, nn
 
 from . import yamlfile
 from .choices import SpecError, as_yaml, plain
+from .diagnosis import diagnosis_of, write_diagnosis
 from .evaluation import evaluate, k_hat, members
 from .inference import Checkpoint, InferenceError, Interrupted, Library, Posterior, RunMonitor
 from .inference.driver import check_observations
+from .inference.files import plain as as_json
 from .inference.files import remove_leftovers, write_json, write_tensors, write_text
 from .inference.marginals import Marginal, marginals, write_marginals
 from .inference.posterior import NUM_SAMPLES
@@ -45,6 +47,7 @@ from .run_folder import (
     marginals_of,
     metrics_of,
     predictions_of,
+    read_diagnosis,
     reading,
 )
 from .spec import Spec
@@ -72,6 +75,7 @@ class Run:
         marginals: Posterior and prior of every weight and hyperparameter, by name.
         folder: Where it is kept, or None.
         source: What its task said of the data.
+        diagnosis: Of a driver with chains, the verdict on them and their table as plain data; else empty.
     """
 
     spec: Spec
@@ -82,6 +86,7 @@ class Run:
     marginals: dict[str, Marginal] = field(default_factory=dict)
     folder: Path | None = None
     source: dict[str, Any] = field(default_factory=dict)
+    diagnosis: dict[str, Any] = field(default_factory=dict)
 
 
 def environment() -> dict[str, Any]:
@@ -172,7 +177,9 @@ def _fit(spec: Spec, data: TaskData, model: BayesianModel, guide: Any, monitor: 
     if alone := members(posterior, data, seed=spec.seed):
         measured["fit"]["members_test"] = alone
     found = marginals(posterior, seed=spec.seed)
-    run = Run(spec, posterior, measured, monitor.history, predictions, found, folder, data.source)
+    judged = diagnosis_of(posterior, spec, data)
+    told = {} if judged is None else as_json(judged.to_dict())
+    run = Run(spec, posterior, measured, monitor.history, predictions, found, folder, data.source, told)
     if folder is not None:
         posterior.save(folder / POSTERIOR)
         write_tensors(folder / PREDICTIONS, predictions)
@@ -181,6 +188,8 @@ def _fit(spec: Spec, data: TaskData, model: BayesianModel, guide: Any, monitor: 
         if has_attention(posterior):
             seen = seen_of(posterior, data, num_inputs=SEEN, num_samples=NUM_SAMPLES, seed=spec.seed)
             write_seen(seen, folder / ATTENTION)
+        if judged is not None:
+            write_diagnosis(judged, folder)
         write_json(folder / METRICS, measured)  # last: a folder with metrics is a finished run
     return run
 
@@ -328,4 +337,14 @@ def load(folder: str | Path, *, net: nn.Module | None = None) -> Run:
     # a run that was stopped by a number that is not finite has a posterior and no metrics
     metrics = metrics_of(folder) if (folder / METRICS).is_file() else {}
     predictions = predictions_of(folder) if (folder / PREDICTIONS).is_file() else {}
-    return Run(spec, posterior, metrics, history_of(folder), predictions, marginals_of(folder), folder, data.source)
+    return Run(
+        spec,
+        posterior,
+        metrics,
+        history_of(folder),
+        predictions,
+        marginals_of(folder),
+        folder,
+        data.source,
+        read_diagnosis(folder),
+    )

@@ -14,12 +14,14 @@ from . import yamlfile
 from .choices import SpecError
 from .inference.files import read_json, read_tensors
 from .inference.marginals import Marginal, read_marginals
+from .seen_chains import SeenChains, read_chains
 from .viewer.data import SeenAttention
 from .viewer.files import read_seen
 
 SPEC, METRICS, HISTORY, ENVIRONMENT = "spec.yaml", "metrics.json", "history.jsonl", "environment.json"
 PREDICTIONS, MARGINALS = "predictions.safetensors", "marginals.safetensors"
 ATTENTION = "attention.safetensors"
+DIAGNOSTICS, CHAINS = "diagnostics.json", "chains.safetensors"
 POSTERIOR, ARRAYS = "posterior", "arrays.npz"
 CHECKPOINT, LOCK, SOURCE = "checkpoint", ".lock", "data.json"
 RUNS = "runs"
@@ -97,6 +99,20 @@ def attention_of(folder: Path) -> SeenAttention | None:
     """What was seen of attention on a few test examples; None for nets without attention of ours."""
     with reading(folder / ATTENTION):
         return read_seen(folder / ATTENTION)
+
+
+def read_diagnosis(folder: Path) -> dict[str, Any]:
+    """The verdict on a run's chains and their table; empty where there is no file."""
+    if not (folder / DIAGNOSTICS).is_file():
+        return {}
+    with reading(folder / DIAGNOSTICS):
+        return read_json(folder / DIAGNOSTICS)
+
+
+def chains_of(folder: Path) -> SeenChains | None:
+    """What there is to see of a run's chains; None without chains."""
+    with reading(folder / CHAINS):
+        return read_chains(folder / CHAINS)
 
 
 def source_of(folder: Path) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from .run_folder import (
     RUNS,
     SPEC,
     attention_of,
+    chains_of,
     check_study_folder,
     history_of,
     marginals_of,
@@ -346,6 +347,7 @@ def _result(method: str, seed: int, folder: Path) -> Result:
         predictions_of(folder),
         marginals_of(folder),
         attention_of(folder),
+        chains_of(folder),
     )
 
 

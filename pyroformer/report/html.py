@@ -15,6 +15,7 @@ from .. import yamlfile
 from ..inference.files import write_text
 from ..results import Comparison
 from . import figures, seeing, svg
+from .chains import chain_parts
 from .columns import NEAR, REFERENCE, Column, best, blank, cells, columns, details, remark, texts
 from .fits import how_it_went, learned
 from .plots import method_styles
@@ -40,8 +41,8 @@ def write_html(comparison: Comparison, path: str | Path, environment: Mapping[st
 
     It holds a reading of the numbers, the tables, differences from baselines, reliability diagrams, metrics by severity
     of shift, risk by coverage, entropies in and out of distribution, bands of regressions on one input, training
-    curves, prior against posterior, the parts of the uncertainty, attention with a viewer, learned quantities, what did
-    not finish, and the spec of each method.
+    curves, chains with the verdict on them, prior against posterior, the parts of the uncertainty, attention with a
+    viewer, learned quantities, what did not finish, and the spec of each method.
 
     Args:
         comparison: What was found; titles, descriptions, names and reasons are shown as plain text.
@@ -83,6 +84,7 @@ def render(comparison: Comparison, environment: Mapping[str, Any] | None = None)
         bounds=figures.bound_panels(comparison, styles),
         validated=validated,
         validation=validation,
+        chains=chain_parts(comparison),
         bands=figures.band_panels(comparison, styles),
         uncertainties=seeing.uncertainty_panels(comparison),
         attentions=seeing.attention_parts(comparison),

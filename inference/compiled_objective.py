@@ -18,7 +18,8 @@ from .density.cleaning import cleaned, is_pure
 from .density.flat_density import agree
 from .density.fusing import fused
 from .density.noise import Draw, lifted
-from .density.tracing import NotTraceable, functional, traced
+from .density.tracing import LOOKS, NotTraceable, functional, traced
+from .density.unvalidated import Unvalidated
 from .objective import OnePassELBO, Terms
 
 Weights = tuple[float, float]
@@ -103,6 +104,7 @@ class CompiledObjective:
         given = [*self._numbers((1.0, 1.0)), *values, *batch]
         try:
             with torch.random.fork_rng(devices=[]):
+                plain(*given)  # what is made in the first run, and kept, is not written down
                 graph = traced(plain, *given, random=True)
                 if not is_pure(graph):
                     graph = functional(graph, *given)
@@ -115,7 +117,8 @@ class CompiledObjective:
                 torch.manual_seed(1)
                 with torch.no_grad():
                     if not agree(graph(*turned, *(draw() for draw in draws)), expected):
-                        raise NotTraceable("what it does depends on values of tensors")
+                        raise NotTraceable(LOOKS)
+                graph = fused(graph, *given, *(draw() for draw in draws))
         except NotTraceable as error:
             warnings.warn(
                 f"training runs uncompiled, since its operations could not be written down: {error}",
@@ -124,7 +127,7 @@ class CompiledObjective:
             )
             return
         self.parts, self.moved, self.draws = plain.parts, plain.moved, draws
-        self.run = Compiled(fused(graph, *given, *(draw() for draw in draws)), dynamic=False)
+        self.run = Compiled(graph, dynamic=False)
 
 
 class Plain:
@@ -155,7 +158,7 @@ class Plain:
         """
         *inputs, y = rest[len(self.names) :]
         x = tuple(inputs) if self.several else inputs[0]
-        with torch.enable_grad():
+        with torch.enable_grad(), Unvalidated():
             leaves = {n: v.detach().requires_grad_() for n, v in zip(self.names, rest, strict=False)}
             arguments = (x, y, self.num_data, beta, row_beta)
             loss, terms = torch.func.functional_call(self.module, leaves, arguments)

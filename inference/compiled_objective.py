@@ -104,7 +104,11 @@ class CompiledObjective:
         given = [*self._numbers((1.0, 1.0)), *values, *batch]
         try:
             with torch.random.fork_rng(devices=[]):
+                before = plain.buffers()
                 plain(*given)  # what is made in the first run, and kept, is not written down
+                for name, value in plain.buffers().items():
+                    if not torch.equal(value, before[name]):
+                        raise NotTraceable(f"a run changes {name}")
                 graph = traced(plain, *given, random=True)
                 if not is_pure(graph):
                     graph = functional(graph, *given)
@@ -148,6 +152,10 @@ class Plain:
         self.module = _Loss(objective, guide)
         self.parts: list[str] = []
         self.moved: list[str] = []
+
+    def buffers(self) -> dict[str, Tensor]:
+        """A copy of what a run may leave behind, such as running statistics."""
+        return {name: value.clone() for name, value in self.module.model.named_buffers()}
 
     def __call__(self, beta: Tensor, row_beta: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         """The loss; the parts; the gradients.

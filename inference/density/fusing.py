@@ -93,17 +93,29 @@ def _biases_outside(graph: Graph, shapes: Shapes) -> None:
     """Add a bias behind the view of a product, where it is part of what follows, and not within the product."""
     for node in _calls(graph, aten.addmm.default):
         bias, one, other = node.args
-        views = list(node.users)
-        if node.kwargs or len(shapes[bias]) != 1:  # type: ignore[arg-type]
+        if node.kwargs or len(shapes[bias]) != 1:  # type: ignore[index]
             continue
-        if not all(view.target in RESHAPES and shapes[view][-1:] == shapes[bias] for view in views):  # type: ignore[arg-type]
+        width, views = shapes[bias].numel(), list(node.users)  # type: ignore[index]
+        inner = {view: _last(shapes[view], width) for view in views if view.target in RESHAPES}
+        if len(inner) < len(views) or None in inner.values():
             continue
         with graph.inserting_before(node):
             node.replace_all_uses_with(graph.call_function(aten.mm.default, (one, other)))
         for view in views:
             with graph.inserting_after(view):
-                moved = graph.call_function(aten.add.Tensor, (view, bias))
+                moved = graph.call_function(aten.add.Tensor, (view, None))
             view.replace_all_uses_with(moved, delete_user_cb=lambda user, moved=moved: user is not moved)
+            with graph.inserting_before(moved):
+                shaped = graph.call_function(aten.view.default, (bias, inner[view]))
+            moved.args = (view, shaped)
+
+
+def _last(shape: torch.Size, width: int) -> list[int] | None:
+    """The last axes of a shape that together hold so many numbers; None if there are none such."""
+    for count in range(1, len(shape) + 1):
+        if shape[-count:].numel() == width:
+            return list(shape[-count:])
+    return None
 
 
 def _independent(nodes: list[Node]) -> bool:

@@ -11,7 +11,17 @@ import torch
 from torch import nn
 
 from pyroformer.guides import DirichletRows, Guide, LogisticNormalRows, MCDropout, MeanField
-from pyroformer.inference import MAP, ML, SVI, Checkpoint, Data, InferenceError, Monitor, OnePassELBO, compiled_objective
+from pyroformer.inference import (
+    ML,
+    SVI,
+    Checkpoint,
+    Data,
+    InferenceError,
+    Monitor,
+    OnePassELBO,
+    Renyi,
+    compiled_objective,
+)
 from pyroformer.inference.compiled_objective import CompiledObjective
 from pyroformer.models import BayesianModel, Features, Gaussian, Output, Transformer
 from pyroformer.priors import DirichletRows as PriorRows
@@ -19,19 +29,20 @@ from pyroformer.priors import Learned, Normal, compiling
 from pyroformer.priors import LogisticNormalRows as LogisticPriorRows
 
 NEEDS_COMPILER = pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler")
-X = torch.randn(21, 2, generator=torch.Generator().manual_seed(0))
-Y = X.sum(-1, keepdim=True)
-SHORT = {"epochs": 2, "batch_size": 8, "validation_samples": 2, "dtype": "float64"}  # the last of 3 batches has 5
+X = torch.randn(21, 1, generator=torch.Generator().manual_seed(0))
+Y = 0.5 * X + 0.1
+SHORT = {"epochs": 2, "batch_size": 16, "validation_samples": 2, "dtype": "float64"}  # the last of 2 batches has 5
 
 
 def transformer(prior):
-    net = Transformer(Features(2, copies=2), Output(1), width=4, heads=2, depth=1)
+    net = Transformer(Features(1, copies=2), Output(1), width=2, heads=1, depth=1)
     return BayesianModel(net, prior, Gaussian(scale=0.5, noise="learned"))
 
 
-def dropping():
-    """A net with random numbers of its own, drawn in place."""
-    return BayesianModel(nn.Sequential(nn.Linear(2, 4), nn.Dropout(0.5), nn.Linear(4, 1)), Normal(), Gaussian())
+def small(prior=None, layer=None):
+    """A net of two layers, with one between them that may draw random numbers of its own, in place."""
+    layers = nn.Linear(1, 2), layer or nn.Tanh(), nn.Linear(2, 1)
+    return BayesianModel(nn.Sequential(*layers), prior or Normal(), Gaussian(scale=0.5))
 
 
 def with_rows(prior):
@@ -40,18 +51,17 @@ def with_rows(prior):
 
 CASES = {
     "mean field": (SVI(kl_warmup=0.6, clip_norm=1.0, **SHORT), MeanField(), lambda: transformer(Normal())),
-    "particles": (SVI(particles=2, temperature=0.5, **SHORT), MeanField(), lambda: transformer(Normal())),
-    "flipout": (SVI(estimator="flipout", **SHORT), MeanField(), lambda: transformer(Normal())),
-    "single precision": (SVI(**{**SHORT, "dtype": "float32"}), MeanField(), lambda: transformer(Normal())),
-    "dropout in the net": (SVI(**SHORT), MeanField(), dropping),
-    "dropout as a guide": (SVI(**SHORT), {"*.weight": MCDropout(), "*": MeanField()}, lambda: transformer(Normal())),
+    "particles": (SVI(particles=2, temperature=0.5, **SHORT), MeanField(), small),
+    "a bound": (SVI(particles=2, bound=Renyi(), **SHORT), MeanField(), small),
+    "single precision": (SVI(**{**SHORT, "dtype": "float32"}), MeanField(), small),
+    "dropout in the net": (SVI(**SHORT), MeanField(), lambda: small(layer=nn.Dropout(0.5))),
+    "dropout as a guide": (SVI(**SHORT), {"*.weight": MCDropout(), "*": MeanField()}, small),
     "rows": (
         SVI(row_kl_warmup=0.6, **SHORT),
         {"*.rows": LogisticNormalRows(), "*": MeanField()},
         lambda: with_rows(LogisticPriorRows()),
     ),
-    "map": (MAP(optimizer="sgd", **SHORT), None, lambda: transformer(Normal())),
-    "ml": (ML(**SHORT), None, lambda: transformer(Learned())),
+    "ml": (ML(**SHORT), None, lambda: small(Learned())),
 }
 
 
@@ -93,24 +103,24 @@ def test_the_graph_gives_the_numbers_of_the_plain_run(case, graphs):
         found = numbers(case, compile=True)
     assert len(graphs) == 1  # one for all minibatches but the last, smaller one
     assert close(found, numbers(case, compile=False), case)
-    if case not in ("map", "ml"):
+    if case != "ml":
         assert not close(found, numbers(case, compile=False, seed=4), case)  # planted: other random numbers
 
 
 def test_numbers_in_another_order_are_noticed(graphs, monkeypatch):
     """The twin: a graph whose noise is drawn twice."""
-    plain = numbers("mean field", compile=False)
+    plain = numbers("single precision", compile=False)
     draw = compiled_objective.lifted
     monkeypatch.setattr(compiled_objective, "lifted", lambda *a: [lambda d=d: (d(), d())[1] for d in draw(*a)])
     monkeypatch.setattr(compiled_objective, "agree", lambda *_: True)
-    assert not close(numbers("mean field", compile=True), plain, "mean field")
+    assert not close(numbers("single precision", compile=True), plain, "single precision")
 
 
 @NEEDS_COMPILER
 def test_compiled_is_plain(monkeypatch):
     monkeypatch.setattr(compiling, "_told", threading.Event())
     torch.manual_seed(0)
-    model = BayesianModel(nn.Linear(2, 1), Normal(), Gaussian(scale=0.5))
+    model = BayesianModel(nn.Linear(1, 1), Normal(), Gaussian(scale=0.5))
     settings = {**SHORT, "batch_size": 21}
     runs = [SVI(compile=each, **settings).run(model, MeanField(), Data(X, Y), 3) for each in (True, False)]
     compiled, plain = (torch.cat([*run.guide.families[0].parameters()]) for run in runs)
@@ -121,9 +131,8 @@ def test_compiled_is_plain(monkeypatch):
 def test_dirichlet_rows_train_uncompiled_and_say_so_once(graphs):
     driver, guide = SVI(compile=True, **SHORT), {"*.rows": DirichletRows(), "*": MeanField()}
     with pytest.warns(RuntimeWarning, match="training runs uncompiled, .* depends on values of tensors") as told:
-        found = driver.run(with_rows(PriorRows()), guide, Data(X, Y), 3)
+        driver.run(with_rows(PriorRows()), guide, Data(X, Y), 3)
     assert len([each for each in told if "uncompiled" in str(each.message)]) == 1 and not graphs
-    torch.manual_seed(0)
 
 
 class Running(nn.Module):
@@ -131,7 +140,7 @@ class Running(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.norm, self.linear = nn.BatchNorm1d(2), nn.Linear(2, 1)
+        self.norm, self.linear = nn.BatchNorm1d(1), nn.Linear(1, 1)
 
     def forward(self, x):
         return self.linear(self.norm(x))
@@ -140,7 +149,7 @@ class Running(nn.Module):
 class Branching(nn.Module):
     def __init__(self):
         super().__init__()
-        self.linear = nn.Linear(2, 1)
+        self.linear = nn.Linear(1, 1)
 
     def forward(self, x):
         y = self.linear(x)
@@ -168,7 +177,7 @@ def test_the_same_failure_in_the_same_words(graphs):
         torch.manual_seed(0)
         driver = SVI(learning_rate=1e3, schedule="constant", warmup=0.0, compile=compile, **{**SHORT, "epochs": 9})
         with pytest.raises(InferenceError) as stopped:
-            driver.run(transformer(Normal()), MeanField(), Data(X, Y), 3)
+            driver.run(small(), MeanField(), Data(X, Y), 3)
         said.append(str(stopped.value))
         assert stopped.value.posterior is not None
     assert said[0] == said[1] and "first" in said[0]
@@ -188,7 +197,7 @@ class Deadly(Monitor):
 def test_a_stopped_run_goes_on_bit_for_bit(graphs, tmp_path):
     def run(monitor):
         torch.manual_seed(7)
-        return SVI(compile=True, **SHORT).run(transformer(Normal()), MeanField(), Data(X, Y), 3, monitor).tensors()
+        return SVI(compile=True, **SHORT).run(small(), MeanField(), Data(X, Y), 3, monitor).tensors()
 
     with pytest.raises(Killed):
         run(Deadly(Checkpoint(tmp_path, every=0.0)))
@@ -198,9 +207,13 @@ def test_a_stopped_run_goes_on_bit_for_bit(graphs, tmp_path):
 
 def test_the_setting_is_part_of_the_work():
     torch.manual_seed(7)
-    model, data = transformer(Normal()), Data(X, Y)
+    model, data = small(), Data(X, Y)
     one, other = (SVI(compile=each).work(model, MeanField(), data, 3) for each in (True, False))
     assert one != other
+
+
+def isclose(one, other):
+    return math.isclose(one, other, rel_tol=1e-6)  # the scale of the noise was once in single precision
 
 
 def test_a_step_by_hand(graphs):
@@ -214,15 +227,15 @@ def test_a_step_by_hand(graphs):
     step = compiled(x, y, (0.5, 1.0))
     torch.manual_seed(0)
     noise = float(torch.randn(1, 1, dtype=torch.float64))
-    loc = float(guide.families[0].loc)
+    loc = guide.families[0].loc.item()
     weight = loc + 0.1 * noise
     errors = [(0.5 - weight) / 0.5, (1.5 - 2 * weight) / 0.5]
     likelihood = 3 * sum(-0.5 * e**2 - math.log(0.5) - 0.5 * math.log(2 * math.pi) for e in errors)
     kl = math.log(2 / 0.1) + (0.1**2 + loc**2) / 8 - 0.5
-    assert math.isclose(float(step.terms.log_likelihood), likelihood) and math.isclose(float(step.terms.kl), kl)
-    assert math.isclose(float(step.loss), (0.5 * kl - likelihood) / 6)
+    assert isclose(float(step.terms.log_likelihood), likelihood) and isclose(float(step.terms.kl), kl)
+    assert isclose(float(step.loss), (0.5 * kl - likelihood) / 6)
     slope = 3 * (errors[0] / 0.5 + 2 * errors[1] / 0.5)
-    assert math.isclose(float(step.gradients["guide.families.0.loc"]), (0.5 * loc / 4 - slope) / 6)
+    assert isclose(float(step.gradients["guide.families.0.loc"]), (0.5 * loc / 4 - slope) / 6)
     in_scale = 0.5 * (0.1**2 / 4 - 1) - slope * 0.1 * noise
-    assert math.isclose(float(step.gradients["guide.families.0.log_scale"]), in_scale / 6)
-    assert not math.isclose(float(step.loss), (kl - likelihood) / 6)  # planted: the KL in full
+    assert isclose(float(step.gradients["guide.families.0.log_scale"]), in_scale / 6)
+    assert not isclose(float(step.loss), (kl - likelihood) / 6)  # planted: the KL in full

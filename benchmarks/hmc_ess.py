@@ -36,7 +36,8 @@ from pyroformer.inference.density import FlatDensity
 from pyroformer.inference.samplers import Chains, NUTSKernel
 from pyroformer.models import BayesianModel
 
-DIGITS, PROBES, TRAINED, DEPTH, GUESSING = 100, 10, -60.0, 8, -DIGITS * math.log(10)
+DIGITS, PROBES, TRAINED, DEPTH = 100, 10, -60.0, 8
+GUESSING = -DIGITS * math.log(10)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,9 +104,7 @@ Sampler = Callable[[Problem, int], Run]
 Numbers = tuple[float, int, float, int]
 
 
-def timed(
-    step: Callable[[], tuple[Any, int]], warmup: int, budget: int, thin: int = 1
-) -> tuple[list[Any], Numbers]:
+def timed(step: Callable[[], tuple[Any, int]], warmup: int, budget: int, thin: int = 1) -> tuple[list[Any], Numbers]:
     """Run warm-up and then steps until the budget is used up.
 
     Args:

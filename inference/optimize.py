@@ -50,9 +50,9 @@ class Optimizing(Minibatched):
         clip_norm: Largest norm of the gradient of the loss per example, or None (default) for no clipping.
         weight_decay: For ``adamw``: the share of everything trained, scales of guides too, that is taken away at each
             step at a learning rate of 1; at least 0, default 0. Priors are the way to keep weights small.
-        compile: Whether loss and gradients are compiled, default False: half a minute before the first step, minutes for
-            deep nets, and faster steps after it, with the same numbers to rounding. A warning says where that cannot
-            be done, as for Dirichlet rows, whose draws are drawn again where they are rejected, and without a compiler.
+        compile: Whether loss and gradients are compiled, default False: half a minute before the first step, minutes
+            for deep nets, and faster steps after it, with the same numbers to rounding. A warning says where that
+            cannot be done: for Dirichlet rows, whose rejected draws are drawn again, and without a compiler.
         device, dtype: See `Driver`.
     """
 

@@ -184,7 +184,7 @@ def _sums_of_products(graph: Graph, shapes: Shapes) -> None:
 
 
 def _long_rows(graph: Graph, shapes: Shapes) -> None:
-    r""":math:`A B = (B^\top A^\top)^\top` where rows of the result are short: many small products take half the time."""
+    r""":math:`A B = (B^\top A^\top)^\top` where rows of the result are short: many small ones take half the time."""
     for node in _calls(graph, aten.bmm.default):
         rows, columns = shapes[node][1:]
         if columns < min(rows, SHORT):

@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -84,8 +85,7 @@ def numbers(case, compile, seed=3, data=None):
     driver, guide, model = CASES[case]
     torch.manual_seed(7)
     monitor = Monitor()
-    driver = type(driver)(**{**{name: getattr(driver, name) for name in driver.__dataclass_fields__}, "compile": compile})
-    posterior = driver.run(model(), guide, data or Data(X, Y, X, Y), seed, monitor)
+    posterior = replace(driver, compile=compile).run(model(), guide, data or Data(X, Y, X, Y), seed, monitor)
     history = [v for record in monitor.history for key, v in record.items() if key != "seconds" and v is not None]
     learned = [p.detach().double().flatten() for p in (*posterior.guide.parameters(), *posterior.model.parameters())]
     return torch.cat([torch.tensor(history, dtype=torch.float64), *learned])

@@ -1,10 +1,8 @@
 """The gradient of a small transformer's log-density: stock Pyro, the flat density, and JAX as NumPyro runs it.
 
-A vision transformer on digits (width 16, 2 heads, 1 layer, 16 tokens, 2,730 parameters, no last normalisation), priors
-of standard deviation 0.3 around 0, around 1 for the gains of normalisation layers; one thread, one interleaved run. The
-last line is JSON with the medians in milliseconds a chain, the seconds before the first compiled gradient,
-``speedup_over_pyro`` (its checks off, 200 digits) and ``speedup_over_numpyro`` (the worse of the sizes; null where
-NumPyro is not installed).
+The posterior is that of `small_transformer`; one thread, one interleaved run. The last line is JSON with the medians in
+milliseconds a chain, the seconds before the first compiled gradient, ``speedup_over_pyro`` (its checks off, 200 digits)
+and ``speedup_over_numpyro`` (the worse of the sizes; null where NumPyro is not installed).
 
     python benchmarks/hmc_gradient.py [--repeats 60] [--digits 100,200] [--chains 4,8] [--eager]
 """
@@ -12,9 +10,7 @@ NumPyro is not installed).
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
-import os
 import platform
 import statistics
 import time
@@ -26,23 +22,13 @@ import torch
 from pyro.infer.autoguide.initialization import init_to_value
 from pyro.infer.mcmc.util import initialize_model
 from pyro.ops.integrator import potential_grad
+from small_transformer import PARAMETERS, bayesian_net, installed, numpyro_energy, one_thread
 from torch import Tensor
 
 from pyroformer.inference.density import FlatDensity
-from pyroformer.models import BayesianModel, Transformer
-from pyroformer.priors import Normal
-from pyroformer.tasks import Digits
+from pyroformer.models import BayesianModel
 
-SD, PARAMETERS, WARM_UP = 0.3, 2730, 5
-
-
-def bayesian_net(count: int) -> tuple[BayesianModel, Tensor, Tensor]:
-    """The model, and its data."""
-    data = Digits().load()
-    torch.manual_seed(0)
-    net = Transformer(data.inputs, data.outputs, width=16, heads=2, depth=1)
-    net.norm = torch.nn.Identity()
-    return BayesianModel(net, Normal(scale=SD)).eval(), data.train.x[:count], data.train.y[:count]
+WARM_UP = 5
 
 
 def pyro_gradient(model: BayesianModel, x: Tensor, y: Tensor, values: dict[str, Tensor], checks: bool) -> Any:
@@ -64,39 +50,8 @@ def numpyro_gradients(
     """The gradient of NumPyro's potential of the same model, for one vector, and mapped over several."""
     import jax
     import jax.numpy as jnp
-    import numpyro
-    import numpyro.distributions as distributions
-    from numpyro.infer.util import initialize_model as numpyro_model
 
-    found = model.distributions()
-    loc = {name: jnp.asarray(prior.base_dist.loc.numpy()) for name, prior in found.items()}
-    patches = jnp.asarray(x.reshape(-1, 4, 2, 4, 2).permute(0, 1, 3, 2, 4).reshape(-1, 16, 4).numpy())
-    labels = jnp.asarray(y.numpy())
-
-    def norm(w: dict[str, Any], name: str, value: Any) -> Any:
-        centred = value - value.mean(-1, keepdims=True)
-        scaled = centred / jnp.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
-        return scaled * w[f"{name}.weight"] + w[f"{name}.bias"]
-
-    def affine(w: dict[str, Any], name: str, value: Any) -> Any:
-        return value @ w[f"{name}.weight"].T + w[f"{name}.bias"]
-
-    def net() -> None:
-        w = {name: numpyro.sample(name, distributions.Normal(c, SD).to_event(c.ndim)) for name, c in loc.items()}
-        tokens = affine(w, "embedding.project", patches) + w["position"]
-        inside = norm(w, "blocks.0.norm1", tokens)
-        heads = (affine(w, f"blocks.0.attention.{part}", inside) for part in ("query", "key", "value"))
-        query, key, value = (part.reshape(*part.shape[:2], 2, 8).swapaxes(1, 2) for part in heads)
-        rows = jax.nn.softmax(query @ key.swapaxes(-1, -2) / 8**0.5, -1)
-        attended = (rows @ value).swapaxes(1, 2).reshape(tokens.shape)
-        tokens = tokens + affine(w, "blocks.0.attention.output", attended)
-        hidden = affine(w, "blocks.0.mlp.up", norm(w, "blocks.0.norm2", tokens))
-        tokens = tokens + affine(w, "blocks.0.mlp.down", jax.nn.gelu(hidden, approximate=False))
-        with numpyro.plate("data", len(labels)):
-            numpyro.sample("obs", distributions.Categorical(logits=affine(w, "head", tokens.mean(1))), obs=labels)
-
-    with numpyro.validation_enabled(False):
-        energy = numpyro_model(jax.random.PRNGKey(0), net).potential_fn
+    energy = numpyro_energy(model, x, y)
     given = [{name: jnp.asarray(v.numpy()) for name, v in density.unflatten(each).items()} for each in z]
     single = jax.jit(jax.value_and_grad(energy))
     value, expected = float(single(given[0])[0]), -float(density.log_prob_and_grad(z[0])[0])
@@ -156,11 +111,9 @@ def main() -> None:
     parser.add_argument("--eager", action="store_true", help="without compiled densities; speedups are of eager ones")
     arguments = parser.parse_args()
     ours = "eager" if arguments.eager else "compiled"
-    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    torch.set_num_threads(1)
+    one_thread()
     torch.manual_seed(0)
-    with_jax = importlib.util.find_spec("numpyro") is not None
-    print("NumPyro " + ("is measured too" if with_jax else "is not installed: it is left out"))
+    with_jax = installed("numpyro")["numpyro"]
     sizes, chains = ([int(each) for each in text.split(",")] for text in (arguments.digits, arguments.chains))
     runs, compile_seconds = {}, {}
     for count in sizes:

@@ -97,7 +97,7 @@ class NormalPriors:
             torch.cat(precisions),
             constant,
             None if len(covered) == len(shapes) else weight,
-            float(weight.sum()),
+            float(sum(shape.numel() for name, shape in shapes.items() if name in covered)),
         )
 
     def fits(self, covered: frozenset[str], priors: Mapping[str, Distribution]) -> bool:

@@ -26,7 +26,8 @@ class MAP(Optimizing):
     .. math:: \hat w = \arg\max_w \log p(y \mid w) + \log p(w)
 
     Args:
-        epochs, batch_size, learning_rate, optimizer, schedule, warmup, clip_norm, weight_decay: See `Optimizing`.
+        epochs, batch_size, learning_rate, optimizer, schedule, warmup, clip_norm: See `Optimizing`.
+        weight_decay, compile: See `Optimizing`.
         validate_every, validation_samples, keep: See `Optimizing`.
         device, dtype: See `Driver`.
 
@@ -66,7 +67,8 @@ class ML(MAP):
     .. math:: \hat w = \arg\max_w \log p(y \mid w)
 
     Args:
-        epochs, batch_size, learning_rate, optimizer, schedule, warmup, clip_norm, weight_decay: See `Optimizing`.
+        epochs, batch_size, learning_rate, optimizer, schedule, warmup, clip_norm: See `Optimizing`.
+        weight_decay, compile: See `Optimizing`.
         validate_every, validation_samples, keep: See `Optimizing`.
         device, dtype: See `Driver`.
 

@@ -52,7 +52,8 @@ class SVI(Started, Optimizing):
         bound: ``elbo`` (default), ``importance_weighted`` or ``renyi``. The others weigh several draws a step, by their
             densities: they want ``particles``, no tempering, and guides with a density or point masses; with
             minibatches they are biased upwards where ``renyi`` is below 1.
-        epochs, batch_size, learning_rate, optimizer, schedule, warmup, clip_norm, weight_decay: See `Optimizing`.
+        epochs, batch_size, learning_rate, optimizer, schedule, warmup, clip_norm: See `Optimizing`.
+        weight_decay, compile: See `Optimizing`.
         validate_every, validation_samples, keep: See `Optimizing`.
         device, dtype: See `Driver`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import threading
 import warnings
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 
 _told = threading.Event()
 
@@ -31,9 +33,9 @@ class Compiled:
 
     Args:
         function: Pure: tensors, numbers or None to a tuple of tensors. It returns no booleans, which slow the whole
-            kernel down.
+            kernel down. A graph of operations is a function of tensors of one shape each.
         dynamic: Whether the first axis of its tensors may change its length from call to call without compiling anew,
-            default True.
+            default True; of no account for a graph.
     """
 
     def __init__(self, function: Callable[..., Any], dynamic: bool = True):
@@ -64,6 +66,8 @@ class Compiled:
             return found
 
     def _compiler(self) -> Callable[..., Any]:
+        if isinstance(self.function, GraphModule):
+            return _OfGraph(self.function)
         return torch.compile(self.function) if self.dynamic else torch.compile(self.function, dynamic=False)
 
     def _run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
@@ -73,6 +77,26 @@ class Compiled:
             if isinstance(argument, Tensor) and argument.dim() and argument.shape[0] > 1:
                 torch._dynamo.maybe_mark_dynamic(argument, 0)
         return function(*arguments)
+
+
+class _OfGraph:
+    """A graph, compiled at the first call, which has nothing else to look at in later ones.
+
+    Args:
+        graph: It.
+    """
+
+    def __init__(self, graph: GraphModule):
+        self.graph = graph
+        self.run: Callable[..., Any] | None = None
+
+    def __call__(self, *arguments: Tensor) -> Any:
+        dense = [argument.contiguous() for argument in arguments]  # the layout is part of what is compiled
+        if self.run is None:
+            import torch._inductor as inductor  # takes seconds: only where something is compiled
+
+            self.run = inductor.compile(copy.deepcopy(self.graph), dense)
+        return self.run(*dense)
 
 
 @functools.cache

@@ -60,11 +60,11 @@ def cleaned(graph: GraphModule, *examples: Tensor) -> GraphModule:
     """
     if not is_pure(graph):
         return graph
-    values = _values(graph, examples)
+    values = values_of(graph, examples)
     _fold(graph, values)
     _drop_dead(graph)
     _share(graph)
-    values = _values(graph, examples)
+    values = values_of(graph, examples)
     _shorten_views(graph, values)
     _drop_dead(graph)
     _share(graph)
@@ -74,7 +74,7 @@ def cleaned(graph: GraphModule, *examples: Tensor) -> GraphModule:
     return graph
 
 
-def _values(graph: GraphModule, examples: tuple[Tensor, ...]) -> dict[Node, Any]:
+def values_of(graph: GraphModule, examples: tuple[Tensor, ...]) -> dict[Node, Any]:
     """What every node gives at the examples."""
     run = Interpreter(graph, garbage_collect_values=False)
     with torch.no_grad():
@@ -88,14 +88,22 @@ def _drop_dead(graph: GraphModule) -> None:
             graph.graph.erase_node(node)
 
 
-def _fold(graph: GraphModule, values: dict[Node, Any]) -> None:
-    """Keep what depends on no argument as a buffer."""
+def fixed_nodes(graph: GraphModule) -> set[Node]:
+    """What depends on no argument and on nothing random."""
     fixed: set[Node] = set()
     for node in graph.graph.nodes:
+        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+            continue
         if node.op == "get_attr" or (
             node.op == "call_function" and (node.target in SHAPED or all(n in fixed for n in node.all_input_nodes))
         ):
             fixed.add(node)
+    return fixed
+
+
+def _fold(graph: GraphModule, values: dict[Node, Any]) -> None:
+    """Keep what depends on no argument as a buffer."""
+    fixed = fixed_nodes(graph)
     kept = [
         n for n in graph.graph.nodes if n in fixed and isinstance(values[n], Tensor) and not n.users.keys() <= fixed
     ]

@@ -14,6 +14,7 @@ from ...priors.compiling import Compiled
 from ...priors.settings import SettingError, check, check_positive
 from .batching import batchable, without_mutation
 from .cleaning import cleaned
+from .fusing import fused
 from .joint import Joint
 from .layout import Layout
 from .tracing import NotTraceable, traced
@@ -120,7 +121,7 @@ class FlatDensity:
                 with warnings.catch_warnings():
                     warnings.filterwarnings("error", message=".*batching rule.*")  # it would be a loop, a slow one
                     several = traced(torch.func.vmap(batchable(self.graph)), z)
-                self._batched[len(z)] = self._finished(cleaned(several, z))
+                self._batched[len(z)] = self._finished(cleaned(several, z), z)
             except NotTraceable:
                 self._batched[len(z)] = self._looped
         return self._batched[len(z)](z)
@@ -129,8 +130,8 @@ class FlatDensity:
         values, gradients = zip(*(self._single(each) for each in z), strict=True)
         return torch.stack(values), torch.stack(gradients)
 
-    def _finished(self, graph: GraphModule) -> Evaluation:
-        return Compiled(graph, dynamic=False) if self.compile else graph
+    def _finished(self, graph: GraphModule, z: Tensor) -> Evaluation:
+        return Compiled(fused(graph, z), dynamic=False) if self.compile else graph
 
     def _check(self) -> None:
         """Run the model twice at one place; its own errors are raised as they are."""
@@ -157,7 +158,7 @@ class FlatDensity:
                 stacklevel=3,
             )
             return
-        self.graph, self._single = graph, self._finished(graph)
+        self.graph, self._single = graph, self._finished(graph, start)
 
 
 def agree(own: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> bool:

@@ -38,7 +38,8 @@ class Unvalidated(Messenger):
         return super().__exit__(*error)
 
     def _pyro_sample(self, msg: dict[str, Any]) -> None:
-        for part in parts(msg["fn"]):
-            if vars(part).get("_validate_args"):  # others look at the class, whose checks are off
-                part._validate_args = False
-                self._switched.append(part)
+        for distribution in (msg["fn"], msg["infer"].get("prior")):  # a guide keeps the prior there
+            for part in parts(distribution):
+                if vars(part).get("_validate_args"):  # others look at the class, whose checks are off
+                    part._validate_args = False
+                    self._switched.append(part)

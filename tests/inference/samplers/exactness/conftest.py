@@ -18,7 +18,7 @@ def excess():
 
     def measured(values, expected, error=0.0, batches=1, level=1e-4):
         """Of values ``[K, S, M]`` with ``batches`` for each chain; ``error`` is that of what is expected, ``[M]``."""
-        chains, draws, count = values.shape
+        _, draws, count = values.shape
         parts = values[:, : draws // batches * batches].double().unflatten(1, (batches, -1))
         means = parts.mean(2).flatten(0, 1)
         spread = (means.var(0) / len(means) + torch.as_tensor(error) ** 2).sqrt()

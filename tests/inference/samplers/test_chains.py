@@ -166,12 +166,17 @@ def test_progress_is_told_of_every_step(correlated):
     assert [(draw.index, draw.warming) for draw in seen] == [(0, True), (1, True), (2, True), (3, False), (4, False)]
 
 
+def many(kernel):
+    """How many chains and draws: those of NUTS go one after another."""
+    return (4, 150) if isinstance(kernel, NUTSKernel) else (16, 50)
+
+
 def test_the_exact_posterior_of_a_linear_regression(exact, line, distance):
     density = FlatDensity(line.model().double(), (line.x.double(), line.y.double()))
-    start = density.start() + 0.1 * torch.randn(4, density.size).double()
-    samples = collect(Chains(density.log_prob_and_grad, exact, start, warmup_steps=100), 200)
-    draws = density.unflatten(samples.z.flatten(0, 1))
-    flat = line.flat(draws).view(4, 200, 4)
+    chains, draws = many(exact)
+    start = density.start() + 0.1 * torch.randn(chains, density.size).double()
+    samples = collect(Chains(density.log_prob_and_grad, exact, start, warmup_steps=60), draws)
+    flat = line.flat(density.unflatten(samples.z.flatten(0, 1))).view(chains, draws, 4)
     assert distance(flat, line.mean(), line.covariance()) < 5
     assert distance(flat, line.mean(noise=0.6), line.covariance(noise=0.6)) > 5  # planted: another noise
 
@@ -184,7 +189,9 @@ def funnel():
 
 def test_a_funnel_in_its_non_centred_form(exact, distance):
     density = FlatDensity(funnel)
-    samples = collect(Chains(density.log_prob_and_grad, exact, torch.zeros(4, 5).double(), warmup_steps=100), 200)
+    chains, draws = many(exact)
+    start = torch.zeros(chains, 5).double()
+    samples = collect(Chains(density.log_prob_and_grad, exact, start, warmup_steps=60), draws)
     variances = torch.tensor([9.0, 1.0, 1.0, 1.0, 1.0]).double()
     assert distance(samples.z, torch.zeros(5).double(), variances.diag()) < 5
     assert not samples.transitions.divergent.any()

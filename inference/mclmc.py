@@ -17,12 +17,13 @@ ONLY = {True: ("energy_variance", "steps_per_draw"), False: ("length_jitter", "m
 class MCLMC(MCMC):
     r"""Draws by trajectories of constant speed in a direction that the gradient turns, on all data at once.
 
-    .. math:: \dot z = M^{-1/2} u, \qquad
-        \dot u = \frac{(1 - u u^\top)\, M^{-1/2} \nabla \ln \pi(z)}{D - 1}, \qquad |u| = 1
+    .. math:: dz = M^{-1/2} u\, dt, \qquad
+        du = \frac{(1 - u u^\top)\, M^{-1/2} g}{D - 1}\, dt, \qquad |u| = 1
 
-    Adjusted, ends of trajectories are accepted by the error of their energy, and draws are from the exact posterior.
-    Unadjusted, every step is taken and the direction is forgotten little by little: draws have a bias, which
-    ``energy_variance`` bounds. All chains go at once.
+    with the gradient :math:`g` of the log-density. Adjusted, ends of trajectories are accepted by the error of their
+    energy, and draws are from the exact posterior. Unadjusted, every step is taken and the direction is forgotten
+    little by little: draws have a bias, of second order in the step, which ``energy_variance`` keeps small. All chains
+    go at once.
 
     Args:
         num_samples, warmup_steps, chains, thinning, temperature, compile, start, jitter, keep_rows: See `MCMC`.

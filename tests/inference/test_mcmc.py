@@ -327,3 +327,21 @@ def test_data_and_models_without_a_density_are_refused():
         NUTS().run(model(), None, Data(X, X))
     with pytest.raises(SettingError, match="at least one random site"):
         HMC().run(BayesianModel(nn.Linear(2, 1), Fixed(), Gaussian()), None, DATA)
+
+
+@pytest.mark.parametrize(
+    ("settings", "traced"),
+    [({}, False), ({"thinning": 8}, True), ({"num_samples": 48}, True), ({"compile": True}, True)],
+)
+def test_long_runs_have_their_operations_written_down(settings, traced, monkeypatch):
+    class Seen(Exception):
+        pass
+
+    def density(model, args, **given):
+        raise Seen(given)
+
+    monkeypatch.setattr("pyroformer.inference.mcmc.FlatDensity", density)
+    driver = HMC(**{"num_samples": 6, "warmup_steps": 2, "temperature": 0.5, **settings})
+    with pytest.raises(Seen) as caught:
+        driver.run(model(), None, DATA)
+    assert caught.value.args[0] == {"temperature": 0.5, "compile": "compile" in settings, "trace": traced}

@@ -49,7 +49,7 @@ DRIVERS = {
 
 CHAINS = {name for name, cls in KINDS["driver"].classes().items() if issubclass(cls, MCMC)}
 """They share everything but the kernel: one of them runs with every prior, the others with a few."""
-FEW = ("normal", "hierarchical", "horseshoe")
+FEW = ("normal", "hierarchical")
 
 
 @pytest.fixture(autouse=True)

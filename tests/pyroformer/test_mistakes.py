@@ -222,7 +222,7 @@ WRONG_SPECS = {
     ),
     "an unknown choice inside another": (
         "driver: {deep_ensemble: {member: mll}}",
-        "driver.deep_ensemble.member: got mll; accepted: a driver among DRIVERS; did you mean ml?",
+        "driver.deep_ensemble.member: got mll; accepted: a driver among DRIVERS; did you mean ml or mclmc?",
     ),
     "an unknown setting": (
         "prior: {normal: {scal: 2}}",

@@ -39,13 +39,13 @@ def mixture(law, **weights):
     return BayesianModel(Mixture(), prior, Gaussian(scale=NOISE)).double()
 
 
-def sampled(density, start, draws=300, length=1.6, seed=0):
+def sampled(density, start, draws=150, length=1.6, seed=0):
     """``[K, S, D]``."""
     kernel = HMCKernel(length=length, target_accept=0.85)
-    return collect(Chains(density, kernel, start, seed=seed, warmup_steps=150), draws).z
+    return collect(Chains(density, kernel, start, seed=seed, warmup_steps=80), draws).z
 
 
-def starts(density, chains=16):
+def starts(density, chains=32):
     """Chains that begin apart."""
     noise = torch.randn(chains, density.size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     return density.start() + 0.5 * noise
@@ -123,7 +123,7 @@ def test_one_row_given_what_is_observed():
     density = FlatDensity(mixture(law), (x, y))
     assert density.size == 2
     rows = density.unflatten(sampled(density.log_prob_and_grad, starts(density)).flatten(0, 1))["attention.rows"]
-    rows, logs = (v[:, 0, 0, :, 0].unflatten(0, (16, 300)) for v in (rows, logs_of(rows)))
+    rows, logs = (v[:, 0, 0, :, 0].unflatten(0, (32, 150)) for v in (rows, logs_of(rows)))
     found = torch.stack([rows, rows.square(), logs], -1)  # [K, S, 2, 3]
     scores = x[0, :, 0].unsqueeze(-1) * x[0, :, 0]
     concentration = 2.0 * scores.softmax(-1) + 0.4
@@ -196,10 +196,10 @@ def test_around_another_center_the_query_keeps_its_prior():
 
 
 def test_a_transformer_by_weighing_draws_of_the_prior():
-    """Two tokens, two layers of attention, a random head and random queries; every draw of the prior is weighed by its
+    """Two tokens, one layer of attention, a random head and random queries; every draw of the prior is weighed by its
     likelihood, which for four observations leaves many that count."""
     torch.manual_seed(0)
-    net = Transformer(Features(1, copies=2), Output(1), width=2, heads=1, depth=2)
+    net = Transformer(Features(1, copies=2), Output(1), width=2, heads=1, depth=1)
     prior = {"*.rows": DirichletRows(concentration=2.0, floor=0.5), "*.query.weight": Normal(scale=2.0)}
     model = BayesianModel(net, {**prior, "head.*": Normal(), "*": Fixed()}, Gaussian(scale=0.7)).double()
     x = torch.tensor([[1.0], [-0.5], [2.0], [0.3]]).double()

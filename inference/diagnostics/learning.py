@@ -8,8 +8,8 @@ from torch import Tensor
 
 from .finding import Finding, number
 
-NOTHING, LITTLE = 0.01, 0.05
-"""Nats an observation over guessing: below, nothing was learnt; below, little."""
+NOTHING, LITTLE, WORSE = 0.01, 0.05, 0.2
+"""Nats an observation over guessing: below, nothing was learnt; below, little. So many under it are no null posterior."""
 
 
 def learning(log_likelihood: Tensor, guess: float | None, num_data: int) -> Iterator[Finding]:
@@ -26,7 +26,14 @@ def learning(log_likelihood: Tensor, guess: float | None, num_data: int) -> Iter
     mean, sd = float(known.mean()), float(known.std(correction=0))
     gained = (mean - guess) / max(num_data, 1)
     text = f"the log-likelihood is {number(mean)} ± {number(sd)}, where guessing has {number(guess)}"
-    if gained < NOTHING:
+    if gained < -WORSE:
+        yield Finding(
+            "bad",
+            "learning",
+            f"nothing was learnt, and predictions are worse than guessing: {text}",
+            "a longer warm-up, or a start from trained nets; where that does not help, the noise that the data have",
+        )
+    elif gained < NOTHING:
         yield Finding(
             "bad",
             "learning",

@@ -118,6 +118,7 @@ def test_what_was_learnt(judge):
     assert judge(guess=-45.0)["learning"].level == "bad"
     assert judge(guess=-53.0)["learning"].level == "caution"
     assert "null posterior" in judge(guess=-50.3)["learning"].text
+    assert "worse than guessing" in judge(guess=-20.0)["learning"].text  # not there yet, which is another thing
     assert judge(guess=None) == {}
 
 

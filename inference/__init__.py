@@ -28,6 +28,16 @@ from .point import MAP, ML
 from .posterior import Posterior
 from .prediction import ClassPrediction, RealPrediction
 from .starting import PostHoc
+from .stochastic_gradient import (
+    SGHMC,
+    SGLD,
+    SGNHT,
+    ConstantSteps,
+    CyclicalSteps,
+    DecreasingSteps,
+    StepSchedule,
+    StochasticGradientMCMC,
+)
 from .svi import SVI
 from .swag import SWAG
 from .temperature_scaling import TemperatureScaling
@@ -38,6 +48,9 @@ __all__ = [
     "MAP",
     "ML",
     "NUTS",
+    "SGHMC",
+    "SGLD",
+    "SGNHT",
     "SVI",
     "SWAG",
     "Bound",
@@ -45,9 +58,12 @@ __all__ = [
     "Calibration",
     "Checkpoint",
     "ClassPrediction",
+    "ConstantSteps",
+    "CyclicalSteps",
     "Data",
     "DataError",
     "Decomposition",
+    "DecreasingSteps",
     "DeepEnsemble",
     "DrawsPosterior",
     "Driver",
@@ -71,6 +87,8 @@ __all__ = [
     "RealPrediction",
     "Renyi",
     "RunMonitor",
+    "StepSchedule",
+    "StochasticGradientMCMC",
     "TemperatureScaling",
     "Terms",
     "WriteError",

@@ -13,16 +13,22 @@ from pyroformer.inference import (
     MAP,
     ML,
     NUTS,
+    SGHMC,
+    SGLD,
+    SGNHT,
     SVI,
     SWAG,
     Checkpoint,
+    CyclicalSteps,
     Data,
+    DecreasingSteps,
     DeepEnsemble,
     Laplace,
     Monitor,
     Renyi,
 )
 from pyroformer.inference.files import read_tensors_and_content, write_tensors
+from pyroformer.inference.samplers import Streams
 from pyroformer.models import BayesianModel, Gaussian, Output, Series, Transformer
 from pyroformer.priors import DirichletRows as PriorRows
 from pyroformer.priors import Learned, Normal
@@ -64,6 +70,18 @@ CASES = {
     "joint": (SVI(epochs=6, batch_size=16), {"0.*": LowRank(rank=2), "1.*": Radial(), "*": FullRank()}, WITH),
     "flow": (SVI(epochs=6, batch_size=16), {"0.*": Flow(), "*": MatrixNormal()}, WITH),
     "nuts": (NUTS(num_samples=6, warmup_steps=4, chains=3, max_tree_depth=3), None, WITHOUT),
+    "sgld": (SGLD(chains=2, epochs=6, batch_size=16, num_samples=9, validate_every=2), None, WITH),
+    "sgld, decreasing": (
+        SGLD(chains=2, epochs=6, num_samples=5, schedule=DecreasingSteps(), subtract_noise=True, batch_size=16),
+        None,
+        WITHOUT,
+    ),
+    "sghmc": (
+        SGHMC(chains=2, epochs=6, batch_size=16, start=ML(epochs=1), schedule=CyclicalSteps(cycles=2)),
+        None,
+        WITH,
+    ),
+    "sgnht": (SGNHT(chains=1, epochs=6, batch_size=16, dtype="float64"), None, WITH),
 }
 
 
@@ -155,6 +173,8 @@ def whole_ensemble(monkeypatch):
         ("svi", "now.buffer"),
         *(("swag", part) for part in ("iterates.mean", "iterates.squares", "iterates.dev", "optimizer.0.momentum")),
         *(("ivon", part) for part in ("optimizer.0.momentum", "optimizer.0.hessian", "random.global")),
+        *(("sgld, decreasing", part) for part in ("z", "draws", "streams", "variance")),
+        *(("sgnht", part) for part in ("motion.momentum", "motion.friction")),
     ],
 )
 def test_a_state_that_lacks_anything_would_be_noticed(case, planted, tmp_path):
@@ -166,6 +186,8 @@ def test_a_state_that_lacks_anything_would_be_noticed(case, planted, tmp_path):
     assert names
     for name in names:
         spoilt = torch.get_rng_state() if name.startswith("random") else tensors[name] + 1
+        if name == "streams":
+            spoilt = Streams(9, len(tensors[name]) - 1).state()
         tensors[name] = spoilt if name != "random.batches" else torch.Generator().manual_seed(9).get_state()
     if planted == "best.guide.":  # kept to the end only when nothing later is better
         content["content"]["best"]["nll"] = -1e9

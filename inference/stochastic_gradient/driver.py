@@ -1,0 +1,118 @@
+"""What drivers of stochastic-gradient MCMC have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from ...models import BayesianModel
+from ...priors.settings import check, check_count, check_positive, choice_name
+from ..data import Data
+from ..driver import Driver, Families, not_all_random
+from ..monitor import Monitor
+from ..posterior import Posterior
+from ..starting import Started, check_start, trained
+from .motion import Motion, Surroundings
+from .sampling import Sampling
+from .schedules import ConstantSteps, StepSchedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class StochasticGradientMCMC(Started):
+    r"""Markov chains that follow gradients from minibatches, with noise, and reject nothing.
+
+    .. math:: \hat U(z) = -\frac NB \sum_{i \in \mathcal B} \ln p(y_i \mid x_i, w) - \ln p(w)
+              - T \ln \left| \det \frac{\partial w}{\partial z} \right|, \qquad w = t(z)
+
+    The law that chains settle in is near :math:`p(w \mid y)^{1/T}`, not equal to it: the bias shrinks with the learning
+    rate. Each step of each chain has a minibatch of its own, drawn anew, of ``batch_size`` different examples; an epoch
+    is as many steps as the data hold minibatches. Constrained sites move in unconstrained numbers :math:`z`. Chains run
+    side by side in this process.
+
+    Args:
+        num_samples: Draws kept from each chain, default 50, evenly spaced over the steps that the schedule samples in;
+            where these are fewer, so are the draws.
+        chains: ``K``, default 4, each from a net of its own.
+        epochs: Passes over the data in all, default 200.
+        batch_size: Examples a step, default 128.
+        learning_rate: :math:`\ell`, the largest of them, above 0, in the units of SGD on the loss per example.
+        schedule: How step sizes change and what is kept: ``constant`` (default), ``decreasing`` or ``cyclical``.
+        temperature: :math:`T > 0`, default 1.
+        start: How the net of each chain is trained before, ``ml`` or ``map`` with their settings, or None (default):
+            not at all. Priors stay as they are.
+        validate_every: Epochs between looks at the validation data, default 5: the NLL of the draws so far.
+        validation_samples: Draws for that look, of all chains together, default 16.
+        device, dtype: See `Driver`.
+
+    Raises:
+        SettingError: A setting is out of range.
+    """
+
+    num_samples: int = 50
+    chains: int = 4
+    epochs: int = 200
+    batch_size: int = 128
+    learning_rate: float = 1e-2
+    schedule: StepSchedule = field(default_factory=ConstantSteps)
+    temperature: float = 1.0
+    start: Driver | None = None
+    validate_every: int = 5
+    validation_samples: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count(self, "num_samples", "chains", "epochs", "batch_size", "validate_every", "validation_samples")
+        check_positive(self, "learning_rate", "temperature")
+        check(self, "schedule", isinstance(self.schedule, StepSchedule), "constant, decreasing or cyclical steps")
+        check_start(self)
+
+    @property
+    def moves_centers(self) -> bool:
+        return False  # chains that start from nets of their own share one prior
+
+    @property
+    def estimates_noise(self) -> bool:
+        """Whether the variance of the gradients is estimated."""
+        return False
+
+    @property
+    def first_friction(self) -> float:
+        """The friction that chains begin with."""
+        return 1.0
+
+    @abstractmethod
+    def move(self, motion: Motion, around: Surroundings) -> tuple[Tensor, Motion]:
+        """How far ``[K, D]`` the chains go in a step, and how they move afterwards."""
+
+    def refusal(self, model: BayesianModel) -> str | None:
+        if reason := not_all_random(model, choice_name(type(self)), "sample"):
+            return reason
+        if self.chains > 1 and (reason := model.no_fresh_start):
+            return f"a net that starts afresh for every chain (or 1 chain): {reason}"
+        return None if self.start is None else self.start.refusal(model)
+
+    def _run(self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor) -> Posterior:
+        nets, found = self._begun(model, data, seed, monitor)
+        sampling = Sampling(self, nets[0], [net.initial_values() for net in nets], data, seed)
+        posterior = sampling.run(monitor)
+        posterior.info.update(found)
+        return posterior
+
+    def _begun(
+        self, model: BayesianModel, data: Data, seed: int, monitor: Monitor
+    ) -> tuple[list[BayesianModel], Mapping[str, Any]]:
+        """The net of each chain, trained where that is asked for, and what the training has to say of itself."""
+        nets, found = [], []
+        for chain in range(self.chains):
+            own = seed * 1_000_003 + chain
+            net = model if chain == 0 else model.reinitialized(own)
+            if self.start is not None:
+                with monitor.labelled(**({"chain": chain} if self.chains > 1 else {})):
+                    net, info = trained(self.start, net, data, own if chain else seed, monitor)
+                found.append(info)
+            nets.append(net)
+        return nets, {"start": found} if found else {}

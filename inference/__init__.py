@@ -8,15 +8,17 @@ from .decomposition import Decomposition, decompose
 from .deep_ensemble import DeepEnsemble
 from .draws_posterior import DrawsPosterior
 from .driver import Driver
-from .errors import InferenceError
+from .errors import InferenceError, Interrupted
 from .files import WriteError
 from .generation import Generation, generate
 from .guide_posterior import GuidePosterior
+from .hmc import HMC
 from .importance import Importance, psis
 from .ivon import IVON
 from .laplace import Laplace, LaplacePosterior
 from .library import Library
 from .low_rank_posterior import LowRankPosterior
+from .mcmc import MCMC
 from .minibatched import Minibatched
 from .mixture_posterior import MixturePosterior
 from .monitor import Monitor, RunMonitor
@@ -38,14 +40,17 @@ from .stochastic_gradient import (
     StepSchedule,
     StochasticGradientMCMC,
 )
+from .stored_draws import StoredDraws
 from .svi import SVI
 from .swag import SWAG
 from .temperature_scaling import TemperatureScaling
 
 __all__ = [
     "ELBO",
+    "HMC",
     "IVON",
     "MAP",
+    "MCMC",
     "ML",
     "NUTS",
     "SGHMC",
@@ -72,6 +77,7 @@ __all__ = [
     "Importance",
     "ImportanceWeighted",
     "InferenceError",
+    "Interrupted",
     "Laplace",
     "LaplacePosterior",
     "Library",
@@ -89,6 +95,7 @@ __all__ = [
     "RunMonitor",
     "StepSchedule",
     "StochasticGradientMCMC",
+    "StoredDraws",
     "TemperatureScaling",
     "Terms",
     "WriteError",

@@ -91,4 +91,6 @@ class DeepEnsemble(Driver):
             own = seed * 1_000_003 + index
             with monitor.labelled(member=index):
                 members.append(self.member.run(model.reinitialized(own), guide, data, own, monitor))
+            if "interrupted" in members[-1].info:  # it ends early, and so does the ensemble
+                raise KeyboardInterrupt
         return MixturePosterior(members, {"members": [member.info for member in members]})

@@ -19,3 +19,7 @@ class InferenceError(RuntimeError):
     def __init__(self, message: str, posterior: Posterior | None = None):
         super().__init__(message)
         self.posterior = posterior
+
+
+class Interrupted(InferenceError):
+    """The interrupt key ended inference early, with a posterior of what was found until then."""

@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
@@ -246,12 +246,18 @@ def hints_of(cls: type) -> dict[str, Any]:
 
 
 def kind_of(hint: Any) -> Kind | None:
-    """The kind of a setting that is a choice, or a choice or None: of the hinted class where that is narrower."""
+    """The kind of a setting that is a choice, a word or None: of the hinted class where that is narrower."""
     if get_origin(hint) in (Union, types.UnionType):
-        parts = [part for part in get_args(hint) if part is not type(None)]
+        parts = [part for part in get_args(hint) if part is not type(None) and get_origin(part) is not Literal]
         return kind_of(parts[0]) if len(parts) == 1 else None
     found = (kind for kind in KINDS.values() if isinstance(hint, type) and issubclass(hint, kind.bases))
     return next((replace(kind, bases=(hint,), mapped=False) for kind in found), None)
+
+
+def words_of(hint: Any) -> tuple[str, ...]:
+    """The words that may stand in the place of a choice."""
+    parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else ()
+    return tuple(word for part in parts if get_origin(part) is Literal for word in get_args(part))
 
 
 def items_of(hint: Any) -> Any:
@@ -270,7 +276,8 @@ def convert(hint: Any, value: Any, path: str) -> Any:
     optional = type(None) in get_args(hint)
     kind = kind_of(hint)
     if kind is not None:
-        return None if value is None and optional else build(kind, value, path)
+        is_word = isinstance(value, str) and value in words_of(hint)
+        return value if is_word or (value is None and optional) else build(kind, value, path)
     items = None if value is None and optional else items_of(hint)
     if items is not None and not (isinstance(value, str) and str in get_args(hint)):
         if not isinstance(value, list | tuple):
@@ -294,7 +301,8 @@ def type_name(hint: Any) -> str:
     if (kind := kind_of(hint)) is not None:
         return f"a {kind.name}"
     if get_args(hint):
-        return "one of " + ", ".join(map(str, get_args(hint)))
+        words = ", ".join(map(str, get_args(hint)))
+        return words if len(get_args(hint)) == 1 else f"one of {words}"
     plain: dict[Any, str] = {
         float: "a number",
         int: "a whole number",

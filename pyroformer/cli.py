@@ -320,10 +320,13 @@ def main() -> None:
     except Exception as error:
         # not before: torch takes seconds to import, and `--help` needs none of it
         from .choices import SpecError
-        from .inference import DataError, InferenceError, WriteError
+        from .inference import DataError, InferenceError, Interrupted, WriteError
 
         if isinstance(error, SpecError | DataError):
             _fail(f"error: {error}", 2)
+        if isinstance(error, Interrupted):
+            said = "\n".join([f"interrupted {error}", *getattr(error, "__notes__", [])])
+            _fail(f"{said}; the same command goes on to the full length", 130)
         if isinstance(error, InferenceError):
             _fail("\n".join(["stopped: " + str(error), *getattr(error, "__notes__", [])]), 1)
         if isinstance(error, WriteError):

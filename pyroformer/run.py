@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from . import yamlfile
 from .choices import SpecError, as_yaml, plain
 from .evaluation import evaluate, k_hat, members
-from .inference import Checkpoint, InferenceError, Library, Posterior, RunMonitor
+from .inference import Checkpoint, InferenceError, Interrupted, Library, Posterior, RunMonitor
 from .inference.driver import check_observations
 from .inference.files import remove_leftovers, write_json, write_tensors, write_text
 from .inference.marginals import Marginal, marginals, write_marginals
@@ -127,6 +127,8 @@ def fit(
         WriteError: The disk is full, or the folder cannot be written to. What was kept stays.
         DataError: The data cannot be learnt from.
         InferenceError: A number became NaN or infinite. The folder then holds the last good posterior and no metrics.
+        Interrupted: The interrupt key was pressed while chains ran. The folder then holds the posterior of the draws so
+            far and no metrics, and the same run goes on to its full length. Without a folder the run ends with them.
     """
     folder = None if out is None else Path(out)
     data = spec.task.load()
@@ -152,10 +154,13 @@ def _fit(spec: Spec, data: TaskData, model: BayesianModel, guide: Any, monitor: 
     """Run the driver, measure what it found, and keep both in a prepared folder."""
     try:
         posterior = spec.driver.run(model, guide, data.data, spec.seed, monitor)
+        if folder is not None and (stopped := posterior.info.get("interrupted")):
+            raise Interrupted("after {draws} of {of} draws of each chain".format(**stopped), posterior)
     except InferenceError as error:
         if folder is not None and error.posterior is not None:
             error.posterior.save(folder / POSTERIOR)
-            error.add_note(f"the last good state is in {folder / POSTERIOR}")
+            what = "the posterior of these draws" if isinstance(error, Interrupted) else "the last good state"
+            error.add_note(f"{what} is in {folder / POSTERIOR}")
         raise
     if spec.calibration is not None and data.validation is not None and data.validation.y is not None:
         fitted = posterior.calibrate(spec.calibration, data.validation.x, data.validation.y, seed=spec.seed)

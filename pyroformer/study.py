@@ -174,13 +174,15 @@ def run_cell(spec: Spec, folder: Path, nets: Path | None, threads: int | None) -
     """Run one cell in its folder, with the nets that cells share in another; returns why it failed, or None."""
     import torch
 
-    from .inference import DataError, InferenceError, WriteError
+    from .inference import DataError, InferenceError, Interrupted, WriteError
     from .run import fit
 
     if threads is not None:
         torch.set_num_threads(threads)
     try:
         fit(spec, out=folder, nets=nets)
+    except Interrupted:  # that is no failure of the cell: the study is to end
+        raise KeyboardInterrupt from None
     except (InferenceError, DataError, WriteError) as error:
         return " ".join([str(error), *getattr(error, "__notes__", [])])
     except Exception as error:  # a surprise in one cell must not cost the others their results

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ...priors.settings import SettingError
 from ..errors import InferenceError
-from .dual_averaging import DualAveraging, reasonable_step_size
+from .adaptation import below, part
+from .dual_averaging import reasonable_step_size
 from .kernel import Kernel, LogProbAndGrad, Position, Transition, Tuning
-from .masses import Moments, windows
 from .streams import Streams
 
 
@@ -40,9 +40,8 @@ class Draw:
 class Chains:
     r"""``K`` chains over a density, with one step size and one diagonal mass matrix for all.
 
-    During warm-up the step size follows the mean acceptance of all chains, and the inverse masses are the variances of
-    all chains in windows that double their length. Everything that changes is in `state`, from which chains go on bit
-    for bit.
+    During warm-up the kernel's adaptation finds a step size, and the inverse masses are the variances of all chains in
+    windows that double their length. Everything that changes is in `state`, from which chains go on bit for bit.
 
     Args:
         density: The log-density with its gradient, such as ``FlatDensity(...).log_prob_and_grad``; it is called
@@ -54,13 +53,18 @@ class Chains:
         step_size: Default None: found at the start. Without warm-up it is kept as it is.
         inverse_mass: ``[D]``, about the variances of the density; default 1 each.
 
+    Attributes:
+        tuning: Step size, inverse masses and length at present.
+        adaptation: What finds them.
+        memory: What the kernel carries from step to step.
+
     Raises:
-        SettingError: ``start`` is not ``[K, D]``, or a setting is out of range.
+        SettingError: ``start`` is not ``[K, D]``, a setting is out of range, or the kernel cannot move such chains.
         InferenceError: The density is not finite where a chain starts.
 
     Reference:
-        Carpenter et al., 2017, "Stan: a probabilistic programming language", Sec. 2.8 (the warm-up); pooled over chains
-        here.
+        Carpenter et al., 2017, "Stan: a probabilistic programming language", Sec. 2.8 (the windows of warm-up); pooled
+        over chains here.
     """
 
     def __init__(
@@ -84,7 +88,6 @@ class Chains:
         if mass.shape != start.shape[1:] or not bool(((mass > 0) & mass.isfinite()).all()):
             raise SettingError("inverse_mass", tuple(mass.shape), f"{start.shape[1]} numbers above 0")
         self.density, self.kernel, self.warmup_steps = density, kernel, warmup_steps
-        self.begin, self.ends = windows(warmup_steps)
         self.streams = Streams(seed, len(start))
         self.position = Position(start, *density(start))
         finite = self.position.log_prob.isfinite() & self.position.gradient.isfinite().all(-1)
@@ -92,34 +95,26 @@ class Chains:
             chain = int((~finite).nonzero()[0])
             raise InferenceError(f"chain {chain}: the log-density or its gradient is not finite where sampling starts")
         self.index = 0
+        self.memory = kernel.memory(self.position, self.streams)
         if step_size is None:
-            step_size = reasonable_step_size(kernel.one_step(density, self.position, self.streams, mass), 0.1)
-        self.tuning = Tuning(step_size, mass)
-        self.averaging = DualAveraging(kernel.target_accept, step_size)
-        self.moments = Moments(start.shape[1])
+            step_size = self._first_step_size(mass, 0.1)
+        self.adaptation = kernel.adaptation(Tuning(step_size, mass), warmup_steps)
+        self.tuning = self.adaptation.tuning
+
+    def _first_step_size(self, inverse_mass: Tensor, near: float) -> float:
+        return reasonable_step_size(self.kernel.one_step(self.density, self.position, self.streams, inverse_mass), near)
 
     def step(self) -> Draw:
         """Move every chain once, and adapt if this is warm-up."""
         index, used = self.index, self.tuning.step_size
-        self.position, transition = self.kernel.step(self.density, self.position, self.streams, self.tuning)
+        moved = self.kernel.step(self.density, self.position, self.streams, self.tuning, self.memory)
+        self.position, self.memory = moved.position, moved.memory
         self.index += 1
-        if index < self.warmup_steps:
-            self._adapt(transition)
         warming = index < self.warmup_steps
-        return Draw(index, warming, self.position.z, self.position.log_prob, transition, used)
-
-    def _adapt(self, transition: Transition) -> None:
-        mass = self.tuning.inverse_mass
-        self.averaging.update(float(transition.acceptance.mean()))
-        if self.ends and self.begin < self.index <= self.ends[-1]:
-            self.moments.add(self.position.z)
-        if self.index in self.ends and self.moments.count > 1:
-            mass = self.moments.variance().to(mass)
-            accepted = self.kernel.one_step(self.density, self.position, self.streams, mass)
-            self.averaging.restart(reasonable_step_size(accepted, self.averaging.step_size))
-            self.moments = Moments(len(mass))
-        last = self.index == self.warmup_steps
-        self.tuning = Tuning(self.averaging.average if last else self.averaging.step_size, mass)
+        if warming:
+            self.adaptation.update(moved, self._first_step_size)
+            self.tuning = self.adaptation.tuning
+        return Draw(index, warming, self.position.z, self.position.log_prob, moved.transition, used)
 
     def state(self) -> dict[str, Tensor]:
         """Everything that changes, as tensors, to be written to a file."""
@@ -127,10 +122,8 @@ class Chains:
             **self.position._asdict(),
             "index": torch.tensor(self.index),
             "streams": self.streams.state(),
-            "step_size": torch.tensor(self.tuning.step_size, dtype=torch.float64),
-            "inverse_mass": self.tuning.inverse_mass,
-            "averaging": self.averaging.state(),
-            **{f"moments.{name}": value for name, value in self.moments.state().items()},
+            **below("memory", self.memory),
+            **below("adaptation", self.adaptation.state()),
         }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -142,13 +135,15 @@ class Chains:
         found, expected = state["z"], self.position.z
         if found.shape != expected.shape or found.dtype != expected.dtype:
             raise ValueError(f"a state of {tuple(found.shape)} {found.dtype}: expected {tuple(expected.shape)}")
+        memory = part("memory", state)
+        if memory.keys() != self.memory.keys():
+            raise ValueError(f"a state of another kernel: it carries {sorted(memory)}, not {sorted(self.memory)}")
         self.position = Position(*(state[name].to(expected.device) for name in Position._fields))
+        self.memory = {name: value.to(expected.device) for name, value in memory.items()}
         self.index = int(state["index"])
         self.streams.restore(state["streams"])
-        self.tuning = Tuning(float(state["step_size"]), state["inverse_mass"].to(expected.device))
-        self.averaging.restore(state["averaging"])
-        moments = {name.removeprefix("moments."): value for name, value in state.items() if name.startswith("moments.")}
-        self.moments = Moments.restored(moments)
+        self.adaptation.restore(part("adaptation", state))
+        self.tuning = self.adaptation.tuning
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,5 +180,5 @@ def collect(chains: Chains, num_samples: int, progress: Callable[[Draw], None] |
     return Samples(
         z=torch.stack([draw.z for draw in kept], 1),
         log_prob=torch.stack([draw.log_prob for draw in kept], 1),
-        transitions=Transition(*(torch.stack(part, -1) for part in parts)),
+        transitions=Transition(*(torch.stack(values, -1) for values in parts)),
     )

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .kernel import TOO_MUCH, LogProbAndGrad, Position, Transition, Tuning
+from .kernel import NOTHING, LogProbAndGrad, Memory, Moved, Position, Transition, Tuning, accepted, where
 from .leapfrog import Phase, energy, leapfrog, one_step
 from .streams import Streams
-from .trajectory import TrajectoryKernel, where
+from .trajectory import TrajectoryKernel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class HMCKernel(TrajectoryKernel):
 
     Args:
         length, jitter, max_steps: See `TrajectoryKernel`; lengths are in units of the whitened density.
-        target_accept: See `Kernel`.
+        target_accept: See `MetropolisKernel`.
 
     Raises:
         SettingError: A setting is out of range.
@@ -38,20 +38,32 @@ class HMCKernel(TrajectoryKernel):
         return one_step(density, position, streams, inverse_mass)
 
     def step(
-        self, density: LogProbAndGrad, position: Position, streams: Streams, tuning: Tuning
-    ) -> tuple[Position, Transition]:
+        self,
+        density: LogProbAndGrad,
+        position: Position,
+        streams: Streams,
+        tuning: Tuning,
+        memory: Memory = NOTHING,
+    ) -> Moved:
         mass = tuning.inverse_mass
-        steps = self.steps(streams, tuning.step_size)
+        steps = self.steps(streams, tuning.step_size, tuning.length)
         start = Phase(position.z, streams.normal(position.z) * mass.rsqrt(), position.log_prob, position.gradient)
         end = leapfrog(density, start, tuning.step_size, mass, steps)
         before, after = energy(start, mass), energy(end, mass)
-        probability = (before - after).clamp(max=0.0).exp().nan_to_num(0.0)
-        accepted = streams.uniform().to(probability.device) < probability
+        probability, divergent = accepted(after - before)
+        taken = streams.uniform().to(probability.device) < probability
         counts = torch.full((len(position.z),), steps)
-        return where(accepted, end.position, position), Transition(
+        transition = Transition(
             acceptance=probability,
-            energy=torch.where(accepted, after, before),
-            divergent=~(after - before <= TOO_MUCH),
+            energy=torch.where(taken, after, before),
+            divergent=divergent,
             steps=counts,
             depth=torch.zeros_like(counts),
         )
+        evidence = {
+            "start": start.z,
+            "end": end.z,
+            "velocity": mass * end.momentum,
+            "time": torch.tensor(steps * tuning.step_size, dtype=torch.float64),
+        }
+        return Moved(where(taken, end.position, position), transition, evidence=evidence)

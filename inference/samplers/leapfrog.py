@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from .kernel import LogProbAndGrad, Position
+from .kernel import LogProbAndGrad, Position, accepted
 from .streams import Streams
 
 
@@ -51,12 +52,11 @@ def leapfrog(density: LogProbAndGrad, phase: Phase, step_size: float, inverse_ma
         Neal, 2011, "MCMC using Hamiltonian dynamics", Eqs. 14-16.
     """
     z, momentum, log_prob, gradient = phase
-    drift = step_size * inverse_mass
-    momentum = momentum + 0.5 * step_size * gradient
+    momentum = torch.add(momentum, gradient, alpha=0.5 * step_size)
     for index in range(steps):
-        z = z + drift * momentum
+        z = torch.addcmul(z, inverse_mass, momentum, value=step_size)
         log_prob, gradient = density(z)
-        momentum = momentum + (step_size if index < steps - 1 else 0.5 * step_size) * gradient
+        momentum = torch.add(momentum, gradient, alpha=step_size if index < steps - 1 else 0.5 * step_size)
     return Phase(z, momentum, log_prob, gradient)
 
 
@@ -67,8 +67,8 @@ def one_step(
     start = Phase(position.z, streams.normal(position.z) * inverse_mass.rsqrt(), *position[1:])
     before = energy(start, inverse_mass)
 
-    def accepted(size: float) -> float:
+    def mean_acceptance(size: float) -> float:
         after = energy(leapfrog(density, start, size, inverse_mass), inverse_mass)
-        return float((before - after).clamp(max=0.0).exp().nan_to_num(0.0).mean())
+        return float(accepted(after - before)[0].mean())
 
-    return accepted
+    return mean_acceptance

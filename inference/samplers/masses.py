@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -38,7 +40,8 @@ class Moments:
         size: ``D``.
 
     Reference:
-        Welford, 1962; the pull towards a small variance: that of Stan, which adds 5 vectors of variance 0.001.
+        Chan, Golub and LeVeque, 1983 (sums of several at once); the pull towards a small variance: that of Stan, which
+        adds 5 vectors of variance 0.001.
     """
 
     PULL, SMALL = 5.0, 1e-3
@@ -50,11 +53,12 @@ class Moments:
 
     def add(self, z: Tensor) -> None:
         """Take vectors ``[K, D]`` into account."""
-        for row in z.detach().double().cpu():
-            self.count += 1
-            step = row - self.mean
-            self.mean = self.mean + step / self.count
-            self.squares = self.squares + step * (row - self.mean)
+        rows = z.detach().double().cpu()
+        center = rows.mean(0)
+        step, share = center - self.mean, len(rows) / (self.count + len(rows))
+        self.squares = self.squares + (rows - center).square().sum(0) + self.count * share * step.square()
+        self.mean = self.mean + share * step
+        self.count += len(rows)
 
     def variance(self) -> Tensor:
         """The variance of each entry, pulled towards 0.001 as long as there are few vectors; at least 2 of them."""
@@ -65,9 +69,51 @@ class Moments:
         """Everything that changes."""
         return {"count": torch.tensor(self.count), "mean": self.mean, "squares": self.squares}
 
-    @classmethod
-    def restored(cls, state: dict[str, Tensor]) -> Moments:
-        """What `state` was taken of."""
-        moments = cls(len(state["mean"]))
-        moments.count, moments.mean, moments.squares = int(state["count"]), state["mean"], state["squares"]
-        return moments
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from where `state` was taken."""
+        self.count, self.mean, self.squares = int(state["count"]), state["mean"].clone(), state["squares"].clone()
+
+
+class Masses:
+    """Variances of all chains in windows that double their length.
+
+    Args:
+        steps: Those of warm-up.
+        size: ``D``.
+
+    Attributes:
+        count: Steps so far.
+        begin: The first step, from 0, whose draws count.
+        last: The number of steps after which the masses stay as they are, 0 without windows.
+    """
+
+    def __init__(self, steps: int, size: int):
+        self.begin, self.ends = windows(steps)
+        self.last = self.ends[-1] if self.ends else 0
+        self.count, self.size = 0, size
+        self.moments = Moments(size)
+
+    def update(self, z: Tensor) -> bool:
+        """Take positions ``[K, D]`` into account; whether they are in a window."""
+        self.count += 1
+        inside = self.begin < self.count <= self.last
+        if inside:
+            self.moments.add(z)
+        return inside
+
+    def found(self) -> Tensor | None:
+        """The variances ``[D]`` where a window has just ended, else None."""
+        if self.count not in self.ends or self.moments.count < 2:
+            return None
+        variance = self.moments.variance()
+        self.moments = Moments(self.size)
+        return variance
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that changes."""
+        return {"steps": torch.tensor(self.count), **self.moments.state()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from where `state` was taken."""
+        self.count = int(state["steps"])
+        self.moments.restore(state)

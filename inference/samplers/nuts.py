@@ -10,29 +10,57 @@ import torch
 from torch import Tensor
 
 from ...priors.settings import check_count
-from .kernel import Kernel, LogProbAndGrad, Position, Transition, Tuning, acceptance, is_divergent
-from .leapfrog import Phase, energy, leapfrog, one_step
+from .kernel import (
+    NOTHING,
+    LogProbAndGrad,
+    Memory,
+    Moved,
+    Position,
+    Transition,
+    Tuning,
+    acceptance,
+    is_divergent,
+)
+from .leapfrog import one_step
+from .metropolis import MetropolisKernel
 from .streams import Streams
 
 
-@dataclass
+@dataclass(slots=True)
+class Point:
+    """A point of a trajectory.
+
+    Args:
+        z, momentum, velocity, gradient: ``[D]`` each; the velocity is :math:`M^{-1} r`.
+        log_prob: Of the density.
+        energy: The Hamiltonian.
+    """
+
+    z: Tensor
+    momentum: Tensor
+    velocity: Tensor
+    log_prob: Tensor
+    gradient: Tensor
+    energy: float
+
+
+@dataclass(slots=True)
 class Tree:
     """A stretch of a trajectory, in the order of time.
 
     Args:
         first, last: Its ends.
         momentum: The sum of the momenta of its points, ``[D]``.
-        chosen: One of its points, drawn with their weights; and its energy.
+        chosen: One of its points, drawn with their weights.
         log_weight: The logarithm of the sum of the weights :math:`e^{H_0 - H}`.
         going: Whether neither it nor a part of it has turned or diverged.
         points: How many, and the sum of their acceptance probabilities.
     """
 
-    first: Phase
-    last: Phase
+    first: Point
+    last: Point
     momentum: Tensor
-    chosen: Phase
-    chosen_energy: float
+    chosen: Point
     log_weight: float
     going: bool
     points: int
@@ -40,7 +68,7 @@ class Tree:
     divergent: bool = False
 
 
-@dataclass
+@dataclass(slots=True)
 class Walk:
     """One trajectory of one chain.
 
@@ -58,19 +86,31 @@ class Walk:
     start: float
     uniform: Callable[[], float]
 
-    def leaf(self, phase: Phase) -> Tree:
-        """A tree of one point."""
-        found = float(energy(phase, self.inverse_mass))
-        divergent = is_divergent(found, self.start)
-        weight = -math.inf if found != found else self.start - found
-        accepted = acceptance(found, self.start)
-        return Tree(phase, phase, phase.momentum, phase, found, weight, not divergent, 1, accepted, divergent)
+    def point(self, z: Tensor, momentum: Tensor, log_prob: Tensor, gradient: Tensor) -> Point:
+        """A point with its energy."""
+        velocity = self.inverse_mass * momentum
+        found = 0.5 * torch.dot(velocity, momentum).item() - log_prob.item()
+        return Point(z, momentum, velocity, log_prob, gradient, found)
 
-    def grow(self, end: Phase, forward: bool, depth: int) -> Tree:
+    def leaf(self, point: Point) -> Tree:
+        """A tree of one point."""
+        divergent = is_divergent(point.energy, self.start)
+        weight = self.start - point.energy if math.isfinite(point.energy) else -math.inf
+        accepted = acceptance(point.energy, self.start)
+        return Tree(point, point, point.momentum, point, weight, not divergent, 1, accepted, divergent)
+
+    def moved(self, end: Point, forward: bool) -> Point:
+        """The point one leapfrog step beyond an end."""
+        size = self.step_size if forward else -self.step_size
+        momentum = torch.add(end.momentum, end.gradient, alpha=0.5 * size)
+        z = torch.addcmul(end.z, self.inverse_mass, momentum, value=size)
+        log_prob, gradient = self.density(z)
+        return self.point(z, torch.add(momentum, gradient, alpha=0.5 * size), log_prob, gradient)
+
+    def grow(self, end: Point, forward: bool, depth: int) -> Tree:
         """A tree of ``2 ** depth`` points beyond an end; fewer where it stops."""
         if depth == 0:
-            size = self.step_size if forward else -self.step_size
-            return self.leaf(leapfrog(self.density, end, size, self.inverse_mass))
+            return self.leaf(self.moved(end, forward))
         near = self.grow(end, forward, depth - 1)
         if not near.going:
             return near
@@ -83,12 +123,12 @@ class Walk:
         A far tree that stopped counts as work alone: points behind a turn cannot be reached from everywhere.
         """
         left, right = (near, far) if forward else (far, near)
+        momentum = left.momentum + right.momentum if far.going else near.momentum
         tree = Tree(
             left.first,
             right.last,
-            left.momentum + right.momentum,
+            momentum,
             near.chosen,
-            near.chosen_energy,
             near.log_weight,
             False,
             near.points + far.points,
@@ -100,20 +140,20 @@ class Walk:
         tree.log_weight = _log_add(near.log_weight, far.log_weight)
         ratio = far.log_weight - (near.log_weight if biased else tree.log_weight)
         if self.uniform() < math.exp(min(0.0, ratio)):
-            tree.chosen, tree.chosen_energy = far.chosen, far.chosen_energy
-        tree.going = self.apart(tree.first, tree.last, tree.momentum) and (
+            tree.chosen = far.chosen
+        tree.going = apart(tree.first, tree.last, momentum) and (
             tree.points == 2  # no other seam
             or (
-                self.apart(left.first, right.first, left.momentum + right.first.momentum)
-                and self.apart(left.last, right.last, left.last.momentum + right.momentum)
+                apart(left.first, right.first, left.momentum + right.first.momentum)
+                and apart(left.last, right.last, left.last.momentum + right.momentum)
             )
         )
         return tree
 
-    def apart(self, first: Phase, last: Phase, momentum: Tensor) -> bool:
-        """Whether two points still move apart, by the sum of the momenta of those between."""
-        velocity = self.inverse_mass * momentum
-        return bool(torch.dot(velocity, first.momentum) > 0) and bool(torch.dot(velocity, last.momentum) > 0)
+
+def apart(first: Point, last: Point, momentum: Tensor) -> bool:
+    """Whether two points still move apart, by the sum of the momenta of those between."""
+    return torch.dot(momentum, first.velocity).item() > 0 and torch.dot(momentum, last.velocity).item() > 0
 
 
 def _log_add(one: float, other: float) -> float:
@@ -122,7 +162,7 @@ def _log_add(one: float, other: float) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NUTSKernel(Kernel):
+class NUTSKernel(MetropolisKernel):
     r"""Trajectories that double until they turn back; the next point is one of theirs, by its weight.
 
     .. math:: p(z' \mid \text{trajectory}) \propto e^{-H(z', r')}, \qquad
@@ -135,7 +175,7 @@ class NUTSKernel(Kernel):
 
     Args:
         max_tree_depth: Doublings at most, default 10: trajectories of at most 1023 steps.
-        target_accept: See `Kernel`.
+        target_accept: See `MetropolisKernel`.
 
     Raises:
         SettingError: A setting is out of range.
@@ -157,37 +197,50 @@ class NUTSKernel(Kernel):
         return one_step(density, position, streams, inverse_mass)
 
     def step(
-        self, density: LogProbAndGrad, position: Position, streams: Streams, tuning: Tuning
-    ) -> tuple[Position, Transition]:
+        self,
+        density: LogProbAndGrad,
+        position: Position,
+        streams: Streams,
+        tuning: Tuning,
+        memory: Memory = NOTHING,
+    ) -> Moved:
         momenta = streams.normal(position.z) * tuning.inverse_mass.rsqrt()
         ends = []
         for chain, generator in enumerate(streams.own):
             z, log_prob, gradient = (part[chain] for part in position)
-            phase = Phase(z, momenta[chain], log_prob, gradient)
 
             def uniform(generator: torch.Generator = generator) -> float:
-                return float(torch.rand((), generator=generator, dtype=torch.float64))
+                return torch.rand((), generator=generator, dtype=torch.float64).item()
 
-            start = float(energy(phase, tuning.inverse_mass))
-            walk = Walk(density, tuning.step_size, tuning.inverse_mass, start, uniform)
-            ends.append(self._walk(walk, phase))
+            walk = Walk(density, tuning.step_size, tuning.inverse_mass, 0.0, uniform)
+            start = walk.point(z, momenta[chain], log_prob, gradient)
+            walk.start = start.energy
+            ends.append(self._walk(walk, start))
         trees, depths = zip(*ends, strict=True)
-        moved = Position(*(torch.stack(parts) for parts in zip(*(tree.chosen.position for tree in trees), strict=True)))
+        chosen = [tree.chosen for tree in trees]
+        moved = Position(
+            torch.stack([point.z for point in chosen]),
+            torch.stack([point.log_prob for point in chosen]),
+            torch.stack([point.gradient for point in chosen]),
+        )
         steps = [tree.points - 1 for tree in trees]
-        return moved, Transition(
-            # the start itself is no point that was tried
-            acceptance=torch.tensor(
-                [(t.accepted - 1) / n for t, n in zip(trees, steps, strict=True)], dtype=torch.float64
+        return Moved(
+            moved,
+            Transition(
+                # the start itself is no point that was tried
+                acceptance=torch.tensor(
+                    [(t.accepted - 1) / n for t, n in zip(trees, steps, strict=True)], dtype=torch.float64
+                ),
+                energy=torch.tensor([point.energy for point in chosen], dtype=torch.float64),
+                divergent=torch.tensor([tree.divergent for tree in trees]),
+                steps=torch.tensor(steps),
+                depth=torch.tensor(depths),
             ),
-            energy=torch.tensor([tree.chosen_energy for tree in trees], dtype=torch.float64),
-            divergent=torch.tensor([tree.divergent for tree in trees]),
-            steps=torch.tensor(steps),
-            depth=torch.tensor(depths),
         )
 
-    def _walk(self, walk: Walk, phase: Phase) -> tuple[Tree, int]:
+    def _walk(self, walk: Walk, start: Point) -> tuple[Tree, int]:
         """The whole trajectory, and how often it was doubled."""
-        tree, depth = walk.leaf(phase), 0
+        tree, depth = walk.leaf(start), 0
         while tree.going and depth < self.max_tree_depth:
             forward = walk.uniform() < 0.5
             far = walk.grow(tree.last if forward else tree.first, forward, depth)

@@ -5,24 +5,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from ...priors.settings import check, check_count, check_positive
-from .kernel import Kernel, Position
+from .kernel import Tuning
+from .lengths import Lengths
+from .metropolis import MetropolisKernel
 from .streams import Streams
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrajectoryKernel(Kernel):
+class TrajectoryKernel(MetropolisKernel):
     """A kernel with trajectories of a given mean length, which all chains follow at once.
 
     Args:
         length: Mean length of a trajectory, above 0, default 1.5.
-        jitter: Lengths are uniform within this share of it, from 0 (all the same) to below 1, default 0.5. All chains
-            take the same number of steps.
+        jitter: Lengths are uniform within this share of it, from 0 (all the same) to 1, default 0.5. All chains take
+            the same number of steps.
         max_steps: Most steps of a trajectory, default 1000.
-        target_accept: See `Kernel`.
+        target_accept: See `MetropolisKernel`.
 
     Raises:
         SettingError: A setting is out of range.
@@ -38,17 +37,17 @@ class TrajectoryKernel(Kernel):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "length")
-        check(self, "jitter", 0 <= self.jitter < 1, "a number from 0 to below 1")
+        check(self, "jitter", 0 <= self.jitter <= 1, "a number from 0 to 1")
         check_count(self, "max_steps")
 
-    def steps(self, streams: Streams, step_size: float, unit: float = 1.0) -> int:
-        """How many steps the next trajectory takes, with lengths in this unit."""
-        length = self.length * (1 + self.jitter * (2 * streams.shared_uniform() - 1)) * unit
-        return max(1, min(self.max_steps, math.ceil(length / step_size)))
+    def lengths(self, tuning: Tuning) -> Lengths:
+        return Lengths(self.length)
 
+    def uniform(self, streams: Streams) -> float:
+        """The number in [0, 1) that decides how long the next trajectory is."""
+        return streams.shared_uniform()
 
-def where(taken: Tensor, new: Position, old: Position) -> Position:
-    """The new position of the chains that take it, ``[K]``, and the old one of the others."""
-    return Position(
-        *(torch.where(taken if a.dim() == 1 else taken.unsqueeze(-1), a, b) for a, b in zip(new, old, strict=True))
-    )
+    def steps(self, streams: Streams, step_size: float, length: float) -> int:
+        """How many steps the next trajectory takes, for a mean length."""
+        jittered = length * (1 + self.jitter * (2 * self.uniform(streams) - 1))
+        return max(1, min(self.max_steps, math.ceil(jittered / step_size)))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor
 
 from ...models import BayesianModel
 from ...priors.settings import check, check_count, check_positive, choice_name
-from ..data import Data
+from ..chain_starts import find, refusal
+from ..data import Data, take
+from ..density import Layout
 from ..driver import Driver, Families, not_all_random
 from ..monitor import Monitor
 from ..posterior import Posterior
-from ..starting import Started, check_start, trained
+from ..starting import Started, check_start
 from .motion import Motion, Surroundings
 from .sampling import Sampling
 from .schedules import ConstantSteps, StepSchedule
@@ -43,7 +43,7 @@ class StochasticGradientMCMC(Started):
         schedule: How step sizes change and what is kept: ``constant`` (default), ``decreasing`` or ``cyclical``.
         temperature: :math:`T > 0`, default 1.
         start: How the net of each chain is trained before, ``ml`` or ``map`` with their settings, or None (default):
-            not at all. Priors stay as they are.
+            not at all. Priors around the net's weights (`Pretrained`) move to the net of the first chain.
         validate_every: Epochs between looks at the validation data, default 5: the NLL of the draws so far.
         validation_samples: Draws for that look, of all chains together, default 16.
         device, dtype: See `Driver`.
@@ -71,10 +71,6 @@ class StochasticGradientMCMC(Started):
         check_start(self)
 
     @property
-    def moves_centers(self) -> bool:
-        return False  # chains that start from nets of their own share one prior
-
-    @property
     def estimates_noise(self) -> bool:
         """Whether the variance of the gradients is estimated."""
         return False
@@ -89,30 +85,12 @@ class StochasticGradientMCMC(Started):
         """How far ``[K, D]`` the chains go in a step, and how they move afterwards."""
 
     def refusal(self, model: BayesianModel) -> str | None:
-        if reason := not_all_random(model, choice_name(type(self)), "sample"):
-            return reason
-        if self.chains > 1 and (reason := model.no_fresh_start):
-            return f"a net that starts afresh for every chain (or 1 chain): {reason}"
-        return None if self.start is None else self.start.refusal(model)
+        return not_all_random(model, choice_name(type(self)), "sample") or refusal(self.start, model, self.chains)
 
     def _run(self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor) -> Posterior:
-        nets, found = self._begun(model, data, seed, monitor)
-        sampling = Sampling(self, nets[0], [net.initial_values() for net in nets], data, seed)
-        posterior = sampling.run(monitor)
-        posterior.info.update(found)
+        Layout(model, (take(data.x, slice(0, 2)), data.y[:2]))  # refuses before a net is trained
+        starts = find(self.start, self.chains, model, None, data, seed, monitor)
+        posterior = Sampling(self, starts.model, starts.values, data, seed).run(monitor)
+        if starts.info:
+            posterior.info["start"] = starts.info
         return posterior
-
-    def _begun(
-        self, model: BayesianModel, data: Data, seed: int, monitor: Monitor
-    ) -> tuple[list[BayesianModel], Mapping[str, Any]]:
-        """The net of each chain, trained where that is asked for, and what the training has to say of itself."""
-        nets, found = [], []
-        for chain in range(self.chains):
-            own = seed * 1_000_003 + chain
-            net = model if chain == 0 else model.reinitialized(own)
-            if self.start is not None:
-                with monitor.labelled(**({"chain": chain} if self.chains > 1 else {})):
-                    net, info = trained(self.start, net, data, own if chain else seed, monitor)
-                found.append(info)
-            nets.append(net)
-        return nets, {"start": found} if found else {}

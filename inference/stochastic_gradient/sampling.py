@@ -15,10 +15,10 @@ from ...models import BayesianModel
 from ..data import Data
 from ..draws_posterior import DrawsPosterior
 from ..errors import InferenceError
+from ..log_likelihood import guess_log_likelihood
 from ..monitor import Monitor
 from ..optimize import validation_nll
 from ..samplers.streams import Streams
-from .guessing import guessing
 from .minibatch_density import Estimate, MinibatchDensity
 from .motion import Motion, Surroundings
 from .statistics import convergence, densities
@@ -75,7 +75,7 @@ class Sampling:
         self.variance = torch.zeros_like(self.z)
         self.count = 0
         self.good: Tensor | None = None
-        self.guessing = guessing(model, data.y)
+        self.guessing = guess_log_likelihood(data.y)
 
     def run(self, monitor: Monitor) -> DrawsPosterior:
         """Take all steps; return the posterior of the draws."""
@@ -188,8 +188,7 @@ class Sampling:
         text = (
             f"{entry['stage']}  rate {entry['learning_rate']:.2g}  lik {entry['log_likelihood'] / len(self.data):.3g}"
         )
-        if self.guessing is not None:
-            text += f" (guessing {self.guessing / len(self.data):.3g})"
+        text += f" (guessing {self.guessing / len(self.data):.3g})"
         key = "kinetic_temperature" if "kinetic_temperature" in entry else "configurational_temperature"
         text += f"  T {entry[key]:.2f}"
         nll = entry.get("validation_nll")
@@ -208,7 +207,7 @@ class Sampling:
 
     def posterior(self, z: Tensor) -> DrawsPosterior:
         """The posterior of draws ``[K, S, D]``, chain after chain."""
-        return DrawsPosterior(self.model, self.density.layout.unflatten(z.flatten(0, 1)))
+        return DrawsPosterior(self.model, self.density.layout.unflatten(z.flatten(0, 1)), chains=self.chains)
 
     def so_far(self) -> DrawsPosterior:
         """The posterior of the draws so far; before the first one, of where the chains are."""
@@ -252,7 +251,7 @@ class Sampling:
             "steps": self.steps,
             "learning_rate": driver.learning_rate,
             "batched": self.density.traced,
-            **({} if self.guessing is None else {"guessing": self.guessing}),
+            "guess_log_likelihood": self.guessing,
         }
 
     def finish(self) -> DrawsPosterior:
@@ -265,6 +264,7 @@ class Sampling:
             message = f"the log-density of draw {self.count + 1} of chain {int((~finite[:, self.count]).nonzero()[0])}"
             raise InferenceError(f"{message} is not finite on all data", self.last_good())
         posterior = self.so_far()
+        posterior.statistics = statistics
         posterior.info.update(self.info(), log_likelihood=convergence(statistics["log_likelihood"]))
         return posterior
 
@@ -283,5 +283,5 @@ class Sampling:
         return {
             "log_likelihood": log_likelihood.view(self.chains, -1),
             "log_density": log_density.view(self.chains, -1),
-            "learning_rate": rates.expand(self.chains, -1),
+            "step_size": rates.repeat(self.chains, 1),
         }

@@ -157,7 +157,7 @@ def test_nuts_stops_where_it_cannot_start():
         def forward(self, x):
             return super().forward(x) * math.nan
 
-    with pytest.raises(InferenceError, match="log joint density is not finite where sampling starts"):
+    with pytest.raises(InferenceError, match="the log-density or its gradient is not finite where sampling starts"):
         NUTS(num_samples=5, warmup_steps=5).run(model(Undefined(3, 1)), None, Data(X, Y))
 
 

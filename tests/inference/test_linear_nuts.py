@@ -63,9 +63,9 @@ def test_diagnostics_are_reported(line, sampled):
     exact = torch.distributions.Normal(line.design @ line.flat(posterior.draws).T, 0.5).log_prob(line.y.double()).sum(0)
     assert info["log_likelihood"]["mean"] == pytest.approx(float(exact.mean()))
     assert info["log_likelihood"]["sd"] == pytest.approx(float(exact.std()))
-    assert len(monitor.history) == 2 * 180
+    assert len(monitor.history) == 180
     last = monitor.history[-1]
-    assert last["chain"] == 1 and last["draw"] == 120 and last["stage"] == "sample" and last["step_size"] > 0
+    assert last["draw"] == 120 and last["stage"] == "sample" and last["step_size"] > 0 and last["ess"] > 20
 
 
 def test_predictions_average_the_draws(line, sampled):

@@ -55,7 +55,7 @@ def test_history_ends_where_a_run_fails(tmp_path):
     assert len(lines(path)) == 1
 
 
-def test_members_and_chains_are_labelled():
+def test_members_are_labelled_and_chains_go_together():
     monitor = Monitor()
     DeepEnsemble(member=ML(epochs=2), size=3).run(model(), None, DATA, monitor=monitor)
     assert [(entry["member"], entry["epoch"]) for entry in monitor.history] == [
@@ -64,8 +64,10 @@ def test_members_and_chains_are_labelled():
     assert monitor.labels == {}
     sampling = Monitor()
     NUTS(num_samples=4, warmup_steps=4, chains=2).run(model(), None, DATA, monitor=sampling)
-    assert [entry["chain"] for entry in sampling.history] == [0] * 8 + [1] * 8
-    assert {entry["stage"] for entry in sampling.history} == {"warmup", "sample"}
+    assert [(entry["stage"], entry["draw"]) for entry in sampling.history] == [
+        (stage, draw) for stage in ("warmup", "sample") for draw in (1, 2, 3, 4)
+    ]
+    assert not any("chain" in entry for entry in sampling.history)  # all chains go together
 
 
 def test_a_new_history_replaces_the_old(tmp_path):

@@ -6,6 +6,7 @@ from torch import nn
 
 from pyroformer.guides import Delta, Guide, MeanField
 from pyroformer.inference import (
+    HMC,
     IVON,
     MAP,
     ML,
@@ -61,6 +62,8 @@ def model(name, **likelihood):
         (DeepEnsemble(), None, "rows", "svi with a row family"),
         (NUTS(), None, "part learned", "priors on all parameters: nuts cannot learn head.weight"),
         (NUTS(), None, "fixed", "at least one random site"),
+        (HMC(), None, "rows", "hmc does not sample blocks.0.attention.rows"),
+        (HMC(start=SVI()), None, "weights", "expected a guide: HMC fits one"),
         (SVI(), MeanField(), "learned", r"at least one random site; .*ml trains them"),
         (SVI(), MeanField(), "fixed", "at least one random site"),
         (
@@ -199,6 +202,16 @@ def test_noise_alone_is_a_random_site():
         (lambda: NUTS(num_samples=10.5), "num_samples = 10.5: expected a whole number"),
         (lambda: NUTS(target_accept=1.0), "target_accept = 1.0"),
         (lambda: NUTS(chains=0), "chains = 0"),
+        (lambda: NUTS(max_tree_depth=0), "max_tree_depth = 0"),
+        (lambda: HMC(thinning=0), "thinning = 0"),
+        (lambda: HMC(jitter=-1.0), "jitter = -1.0: expected a number of at least 0"),
+        (lambda: HMC(length=0.0), "length = 0.0"),
+        (lambda: HMC(length_jitter=1.0), "length_jitter = 1.0: expected a number from 0 to below 1"),
+        (lambda: HMC(start="posterior"), "start = 'posterior': expected prior, a driver, or null"),
+        (lambda: HMC(start=NUTS()), "start = .*: expected a driver that runs no chains itself, such as ml or svi"),
+        (lambda: HMC(start=DeepEnsemble(member=NUTS())), "start = .*: expected a driver that runs no chains itself"),
+        (lambda: HMC(start=ML(dtype="float64")), "start = .*: expected a driver with the same device and dtype"),
+        (lambda: HMC(start=DeepEnsemble(size=3)), "start = .*: expected an ensemble of at least 4 members"),
         (lambda: DeepEnsemble(size=0), "size = 0"),
         (lambda: DeepEnsemble(member=DeepEnsemble()), "member = .*: expected a driver that is no ensemble itself"),
     ],
@@ -211,12 +224,16 @@ def test_settings_out_of_range_are_refused(make, message):
 def test_every_driver_says_whether_it_needs_a_guide():
     assert {
         type(d): d.needs_guide
-        for d in (SVI(), MAP(), ML(), NUTS(), DeepEnsemble(), SWAG(), IVON(), Laplace(), SGLD(), SGHMC(), SGNHT())
+        for d in (
+            *(SVI(), MAP(), ML(), NUTS(), HMC(), DeepEnsemble(), SWAG(), IVON(), Laplace()),
+            *(SGLD(), SGHMC(), SGNHT()),
+        )
     } == {
         SVI: True,
         MAP: False,
         ML: False,
         NUTS: False,
+        HMC: False,
         DeepEnsemble: False,
         SWAG: False,
         IVON: False,
@@ -226,4 +243,5 @@ def test_every_driver_says_whether_it_needs_a_guide():
         SGNHT: False,
     }
     assert DeepEnsemble(member=SVI()).needs_guide
+    assert HMC(start=SVI()).needs_guide and not HMC(start=ML()).needs_guide
     assert issubclass(SVI, Driver)

@@ -9,6 +9,7 @@ from torch import nn
 
 from pyroformer.guides import Flow, FullRank, Guide, LowRank, MatrixNormal, MCDropout, MeanField, Radial
 from pyroformer.inference import (
+    HMC,
     IVON,
     MAP,
     ML,
@@ -70,6 +71,12 @@ CASES = {
     "joint": (SVI(epochs=6, batch_size=16), {"0.*": LowRank(rank=2), "1.*": Radial(), "*": FullRank()}, WITH),
     "flow": (SVI(epochs=6, batch_size=16), {"0.*": Flow(), "*": MatrixNormal()}, WITH),
     "nuts": (NUTS(num_samples=6, warmup_steps=4, chains=3, max_tree_depth=3), None, WITHOUT),
+    "hmc": (HMC(num_samples=5, warmup_steps=4, chains=2, thinning=2, max_steps=5), None, WITHOUT),
+    "nuts, started": (
+        NUTS(num_samples=4, warmup_steps=3, chains=2, max_tree_depth=2, start=ML(epochs=2, batch_size=16)),
+        None,
+        WITHOUT,
+    ),
     "sgld": (SGLD(chains=2, epochs=6, batch_size=16, num_samples=9, validate_every=2), None, WITH),
     "sgld, decreasing": (
         SGLD(chains=2, epochs=6, num_samples=5, schedule=DecreasingSteps(), subtract_noise=True, batch_size=16),
@@ -106,9 +113,8 @@ class Deadly(Monitor):
 def model(case):
     torch.manual_seed(3)
     prior = {"0.weight": Normal(), "*": Learned()} if "learned" in case else Normal(scale=2.0)
-    return BayesianModel(
-        Plain() if case in ("nuts", "svi, no validation", "svi, bound") else Net(), prior, Gaussian(scale=0.5)
-    )
+    plain = case.startswith(("nuts", "hmc")) or case in ("svi, no validation", "svi, bound")
+    return BayesianModel(Plain() if plain else Net(), prior, Gaussian(scale=0.5))
 
 
 def run(case, monitor, seed=5, data=None):
@@ -173,13 +179,15 @@ def whole_ensemble(monkeypatch):
         ("svi", "now.buffer"),
         *(("swag", part) for part in ("iterates.mean", "iterates.squares", "iterates.dev", "optimizer.0.momentum")),
         *(("ivon", part) for part in ("optimizer.0.momentum", "optimizer.0.hessian", "random.global")),
+        *(("nuts", part) for part in ("chains.z", "chains.log_prob", "rows", "pending")),
         *(("sgld, decreasing", part) for part in ("z", "draws", "streams", "variance")),
         *(("sgnht", part) for part in ("motion.momentum", "motion.friction")),
     ],
 )
 def test_a_state_that_lacks_anything_would_be_noticed(case, planted, tmp_path):
+    after = 5 + 3 * (case == "swag") + 2 * (case == "nuts")  # after the 3 of its start, or some after its warm-up
     with pytest.raises(Killed):
-        run(case, Deadly(Checkpoint(tmp_path, every=0.0), 5 + 3 * (case == "swag")))  # after the 3 of its start
+        run(case, Deadly(Checkpoint(tmp_path, every=0.0), after))
     path = tmp_path / "state.safetensors"
     tensors, content = read_tensors_and_content(path)
     names = [name for name in tensors if name.startswith(planted) and tensors[name].numel()]
@@ -187,7 +195,7 @@ def test_a_state_that_lacks_anything_would_be_noticed(case, planted, tmp_path):
     for name in names:
         spoilt = torch.get_rng_state() if name.startswith("random") else tensors[name] + 1
         if name == "streams":
-            spoilt = Streams(9, len(tensors[name]) - 1).state()
+            spoilt = Streams(9, len(tensors[name]) - 2).state()
         tensors[name] = spoilt if name != "random.batches" else torch.Generator().manual_seed(9).get_state()
     if planted == "best.guide.":  # kept to the end only when nothing later is better
         content["content"]["best"]["nll"] = -1e9

@@ -22,6 +22,7 @@ from pyroformer.inference import (
     LowRankPosterior,
     MixturePosterior,
     Posterior,
+    StoredDraws,
 )
 from pyroformer.inference.files import WriteError, write_text
 from pyroformer.models import BayesianModel, Categorical, Features, Gaussian, Output, Series, Transformer
@@ -33,7 +34,7 @@ def model(kind, seed=0):
     torch.manual_seed(seed)
     if kind in ("noise", "low_rank"):
         return BayesianModel(torch.nn.Linear(2, 1), Normal(), Gaussian(noise="random"))
-    if kind in ("draws", "mixture"):
+    if kind in ("draws", "mixture", "chains"):
         return BayesianModel(torch.nn.Linear(2, 3), {"bias": Learned(), "*": Normal()})
     net = Transformer(Features(2, copies=2), Output(3), width=4, heads=2, depth=1)
     rows = {"*.rows": priors.DirichletRows()} if kind in ("rows", "learned") else {}
@@ -90,6 +91,10 @@ def posterior(kind):
             p.add_(torch.randn_like(p))
     if kind == "draws":
         return DrawsPosterior(built, {"weight": torch.randn(9, 3, 2)}, {"divergences": 0, "r_hat": float("nan")})
+    if kind == "chains":
+        stored = StoredDraws([{"weight": torch.randn(2, size, 3, 2)} for size in (3, 1)])
+        told = {"energy": torch.randn(2, 4), "divergent": torch.rand(2, 4) > 0.5}
+        return DrawsPosterior(built, stored, chains=2, statistics=told)
     if kind == "low_rank":
         return LowRankPosterior(built, torch.randn(4), torch.rand(4), torch.randn(2, 4), {"rank": 2})
     if kind == "mixture":
@@ -104,7 +109,7 @@ def posterior(kind):
     return GuidePosterior(built, guide, (x[:2],), {"kept": "last"})
 
 
-KINDS = [*FAMILIES, *LAPLACE, "draws", "low_rank", "mixture"]
+KINDS = [*FAMILIES, *LAPLACE, "draws", "chains", "low_rank", "mixture"]
 
 
 def numbers(fitted, x):
@@ -179,6 +184,15 @@ def test_dtype_and_info_survive(tmp_path):
     GuidePosterior(wide, Guide(wide, MeanField(), (x,)), (x,)).save(tmp_path / "wide")
     again = Posterior.load(tmp_path / "wide", model("mean_field"))
     assert {p.dtype for p in [*again.guide.parameters(), *again.model.parameters()]} == {torch.float64}
+
+
+def test_chains_and_what_is_told_of_their_draws_survive(tmp_path):
+    fitted = posterior("chains")
+    fitted.save(tmp_path / "p")
+    again = Posterior.load(tmp_path / "p", model("chains"))
+    assert again.chains == 2 and again.by_chain()["weight"].shape == (2, 4, 3, 2)
+    assert again.statistics.keys() == fitted.statistics.keys() and again.statistics["divergent"].dtype == torch.bool
+    assert all(torch.equal(value, fitted.statistics[name]) for name, value in again.statistics.items())
 
 
 def test_several_inputs_survive(tmp_path):

@@ -9,7 +9,7 @@ from pyroformer import Spec, fit, load
 from pyroformer.choices import KINDS, SpecError
 from pyroformer.evaluation import FEWEST_DRAWS
 from pyroformer.guides import Guide
-from pyroformer.inference import OnePassELBO
+from pyroformer.inference import MCMC, OnePassELBO, StochasticGradientMCMC
 from pyroformer.priors import RowPrior
 from pyroformer.priors.settings import parameters
 
@@ -19,6 +19,8 @@ QUICK = {
     "num_samples": 4,
     "warmup_steps": 1,
     "max_tree_depth": 1,
+    "max_steps": 1,
+    "chains": 2,
     "size": 2,
     "validation_samples": 1,
     "member": {"ml": {"epochs": 1}},
@@ -44,6 +46,11 @@ DRIVERS = {
 }
 
 
+CHAINS = {name for name, cls in KINDS["driver"].classes().items() if issubclass(cls, MCMC | StochasticGradientMCMC)}
+"""They share everything but the kernel, or the step: one of each runs with every prior, the others with a few."""
+FEW = ("normal", "hierarchical", "horseshoe")
+
+
 @pytest.fixture(autouse=True)
 def few_weights(monkeypatch):
     """Of importance there are as few as tell something: 50 draws on the 8 examples."""
@@ -63,10 +70,23 @@ def runs(prior, guide, driver, folder):
     return True
 
 
+def is_accepted(prior, guide, driver, folder):
+    """Whether a combination is accepted, without running it."""
+    try:
+        spec = Spec(task=TASK, model=NET, prior=prior, guide=guide, driver=driver)
+        data = spec.task.load()
+        spec.build_guide(spec.build_model(data), data)
+    except SpecError as error:
+        assert error.path.partition(".")[0] in ("prior", "guide", "driver"), error
+        return False
+    return True
+
+
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("prior", PRIORS)
 def test_runs_or_is_refused(prior, driver, tmp_path):
-    accepted = {guide for guide in GUIDES if runs(PRIORS[prior], GUIDES[guide], DRIVERS[driver], tmp_path / guide)}
+    accept = is_accepted if driver in CHAINS - {"nuts", "sgld"} and prior not in FEW else runs
+    accepted = {guide for guide in GUIDES if accept(PRIORS[prior], GUIDES[guide], DRIVERS[driver], tmp_path / guide)}
     # no guide means the right guide: it is refused only where every guide is
     assert "none" in accepted or not accepted
     cls = KINDS["prior"].classes()[prior.partition(" ")[0]]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -16,6 +17,8 @@ from torch import nn
 import pyroformer as package
 from pyroformer import Spec, Task, fit
 from pyroformer.inference import InferenceError
+from pyroformer.inference.samplers import Chains
+from pyroformer.study import run_cell
 from pyroformer.tasks import ToyRegression
 
 
@@ -154,3 +157,54 @@ def test_a_run_that_was_killed_can_be_run_again(fork, pyroformer, write, toy, tm
     assert pyroformer("run", spec, "--out", folder, "--quiet").code == 0
     assert (folder / "metrics.json").is_file()
     assert [entry["epoch"] for entry in package.load(folder).history] == list(range(1, 81))
+
+
+CHAINS = {"hmc": {"num_samples": 6, "warmup_steps": 2, "chains": 2, "max_steps": 2}}
+
+
+@pytest.fixture
+def pressed(monkeypatch):
+    """Within the block, chains of `CHAINS` hear the interrupt key after their fifth draw."""
+    plain = Chains.step
+
+    def step(self):
+        if self.index == 7:
+            raise KeyboardInterrupt
+        return plain(self)
+
+    @contextmanager
+    def pressing():
+        with monkeypatch.context() as patch:
+            patch.setattr(Chains, "step", step)
+            yield
+
+    return pressing
+
+
+def test_the_interrupt_key_ends_chains_with_the_draws_so_far(pyroformer, write, toy, tmp_path, pressed):
+    spec, folder = write({**toy, "driver": CHAINS}), tmp_path / "run"
+    with pressed():
+        ended = pyroformer("run", spec, "--out", folder, "--quiet")
+    assert (ended.code, ended.out) == (130, "")
+    assert ended.err == (
+        f"interrupted after 5 of 6 draws of each chain\nthe posterior of these draws is in {folder / 'posterior'}; "
+        "the same command goes on to the full length\n"
+    )
+    kept = package.load(folder)
+    assert kept.posterior.num_samples == 10 and kept.metrics == {}
+    assert pyroformer("run", spec, "--out", folder, "--quiet").code == 0
+    whole = package.load(folder)
+    assert whole.posterior.num_samples == 12 and "interrupted" not in whole.metrics["fit"]
+    assert torch.equal(whole.posterior.by_chain("position")["position"][:, :5], kept.posterior.by_chain()["position"])
+
+
+def test_the_interrupt_key_ends_a_study_of_chains(toy, tmp_path, pressed):
+    with pressed(), pytest.raises(KeyboardInterrupt):
+        run_cell(Spec(**{**toy, "driver": CHAINS}), tmp_path / "cell", None, None)
+    assert not (tmp_path / "cell" / "metrics.json").exists() and (tmp_path / "cell" / "posterior").is_dir()
+
+
+def test_in_memory_an_interrupted_run_ends_with_its_draws(toy, pressed):
+    with pressed():
+        run = fit(Spec(**{**toy, "driver": CHAINS}))
+    assert run.metrics["fit"]["interrupted"] == {"draws": 5, "of": 6} and run.posterior.num_samples == 10

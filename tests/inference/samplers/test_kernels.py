@@ -1,9 +1,9 @@
-"""HMC and NUTS leave densities with known moments as they are; planted errors do not."""
+"""HMC, ChEES and NUTS leave densities with known moments as they are; planted errors do not."""
 
 import pytest
 import torch
 
-from pyroformer.inference.samplers import Chains, HMCKernel, NUTSKernel, Streams, collect
+from pyroformer.inference.samplers import Chains, ChEESKernel, HMCKernel, NUTSKernel, Streams, collect
 from pyroformer.inference.samplers import hmc as hmc_file
 from pyroformer.inference.samplers import nuts as nuts_file
 from pyroformer.inference.samplers.leapfrog import kinetic
@@ -11,8 +11,8 @@ from pyroformer.priors import SettingError
 
 COARSE = 1.15
 """A step with which many proposals are wrong enough to be rejected: errors show."""
-HMC, NUTS = HMCKernel(length=2.0), NUTSKernel()
-CHAINS = {HMC: 3000, NUTS: 400}
+HMC, CHEES, NUTS = HMCKernel(length=2.0), ChEESKernel(), NUTSKernel()
+CHAINS = {HMC: 3000, CHEES: 3000, NUTS: 400}
 
 
 def moved(kernel, density, streams=Streams):
@@ -30,11 +30,12 @@ def kernel(request):
     return request.param
 
 
+@pytest.mark.parametrize("kernel", CHAINS, ids=["hmc", "chees", "nuts"])
 def test_a_density_stays_as_it_is(kernel, correlated):
     z = moved(kernel, correlated)
-    assert correlated.distance(z) < 5
+    assert correlated.distance(z) < 5 and correlated.kolmogorov(z)
     assert (z - correlated.draws(len(z))).abs().mean() > 0.3  # it did move
-    assert correlated.distance(1.3 * z) > 5  # planted: another density
+    assert correlated.distance(1.3 * z) > 5 and not correlated.kolmogorov(1.3 * z)  # planted: another density
 
 
 class Unrefreshed(Streams):
@@ -73,7 +74,15 @@ def test_a_wrong_sign_of_the_kinetic_energy_does_not_leave_it(kernel, correlated
     def wrong(phase, inverse_mass):
         return -kinetic(phase.momentum, inverse_mass) - phase.log_prob
 
-    monkeypatch.setattr(hmc_file if kernel is HMC else nuts_file, "energy", wrong)
+    plain = nuts_file.Walk.point
+
+    def wrong_point(self, *arguments):
+        point = plain(self, *arguments)
+        point.energy = float(-kinetic(point.momentum, self.inverse_mass) - point.log_prob)
+        return point
+
+    monkeypatch.setattr(hmc_file, "energy", wrong)
+    monkeypatch.setattr(nuts_file.Walk, "point", wrong_point)
     assert correlated.distance(moved(kernel, correlated)) > 5
 
 
@@ -143,7 +152,7 @@ def test_where_the_density_ends_it_diverges_and_stays(kernel, beyond):
     ("make", "message"),
     [
         (lambda: HMCKernel(length=0.0), "length = 0.0: expected a number above 0"),
-        (lambda: HMCKernel(jitter=1.0), "jitter = 1.0: expected a number from 0 to below 1"),
+        (lambda: HMCKernel(jitter=1.5), "jitter = 1.5: expected a number from 0 to 1"),
         (lambda: HMCKernel(max_steps=0), "max_steps = 0: expected a whole number"),
         (lambda: NUTSKernel(max_tree_depth=0), "max_tree_depth = 0: expected a whole number"),
         (lambda: NUTSKernel(target_accept=1.0), "target_accept = 1.0: expected a number between 0 and 1"),
@@ -153,3 +162,14 @@ def test_bad_settings(make, message):
     with pytest.raises(SettingError) as refused:
         make()
     assert message in str(refused.value)
+
+
+def test_a_density_without_a_bound_diverges(kernel):
+    """An infinite log-density is not a place to stay at."""
+
+    def spiked(z):
+        return torch.where(z[..., 0] > 0.5, torch.inf, -0.5 * z.square().sum(-1)), -z
+
+    chains = Chains(spiked, kernel, torch.full((8, 2), -1.0).double(), warmup_steps=0, step_size=0.5)
+    samples = collect(chains, 10)
+    assert samples.log_prob.isfinite().all() and samples.transitions.divergent.any()

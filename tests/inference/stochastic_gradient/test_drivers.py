@@ -80,7 +80,12 @@ def test_what_it_gives(line, sampled):
     assert info["log_likelihood"]["mean"] == pytest.approx(float(exact.mean()))
     assert info["log_likelihood"]["sd"] == pytest.approx(float(exact.std()))
     assert {"effective_samples", "r_hat"} < set(info["log_likelihood"])
-    assert info["guessing"] < 0
+    assert info["guess_log_likelihood"] < exact.mean()
+    assert posterior.chains == 3 and set(posterior.statistics) == {"log_likelihood", "log_density", "step_size"}
+    assert torch.allclose(posterior.statistics["log_likelihood"].flatten(), exact)
+    prior = torch.distributions.Normal(0.0, 1.0).log_prob(draws).sum(1)
+    assert torch.allclose(posterior.statistics["log_density"].flatten(), exact + prior)
+    assert (posterior.statistics["step_size"] == 0.01).all()
     assert len(monitor.history) == 30
     assert [record["stage"] for record in monitor.history] == ["burn-in"] * 15 + ["sampling"] * 15
     validated = [record["epoch"] for record in monitor.history if "validation_nll" in record]
@@ -113,11 +118,9 @@ def test_a_start_trains_the_net_of_every_chain(line):
     driver = SGHMC(chains=2, num_samples=1, epochs=1, batch_size=40, learning_rate=1e-14, start=start, dtype="float64")
     monitor, model, seed = Monitor(), line.model().double(), 3
     posterior = driver.run(model, None, line.data, seed, monitor)
-    own = seed * 1_000_003 + 1
-    for draw, net, its_seed in zip(
-        line.flat(posterior.draws), (model, model.reinitialized(own)), (seed, own), strict=True
-    ):
-        trained = line.flat(start.run(net, None, line.data, its_seed).draw(1))[0]
+    for draw, own in zip(line.flat(posterior.draws), (seed * 1_000_003, seed * 1_000_003 + 1), strict=True):
+        net = model.reinitialized(own)
+        trained = line.flat(start.run(net, None, line.data, own).draw(1))[0]
         assert torch.allclose(draw, trained, atol=1e-6)
         assert (draw - line.flat({n: p[None] for n, p in net.initial_values().items()})[0]).abs().max() > 0.1
     assert len(posterior.info["start"]) == 2

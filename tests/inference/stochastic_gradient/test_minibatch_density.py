@@ -9,7 +9,6 @@ from torch import nn
 
 from pyroformer.inference import Data
 from pyroformer.inference.density import FlatDensity
-from pyroformer.inference.stochastic_gradient.guessing import guessing
 from pyroformer.inference.stochastic_gradient.minibatch_density import MinibatchDensity
 from pyroformer.models import BayesianModel, Categorical, Features, Gaussian, Output, Transformer
 from pyroformer.priors import Normal
@@ -82,19 +81,3 @@ def test_a_net_that_looks_at_values_is_run_for_each_chain():
     assert not found.traced
     z = found.layout.start().expand(len(INDEX), -1)
     assert found(z, INDEX).gradient.isfinite().all()
-
-
-def test_guessing_is_the_best_constant():
-    logits = torch.tensor([0.2, -0.1, 0.4], dtype=torch.float64)
-    labels = torch.tensor([0, 2, 2, 1, 2])
-    model = BayesianModel(nn.Linear(2, 3), Normal(), Categorical())
-    found = guessing(model, labels)
-    best = torch.tensor([1 / 5, 1 / 5, 3 / 5]).double().log()[labels].sum()
-    assert found == pytest.approx(float(best)) and found > logits.log_softmax(0)[labels].sum()
-    y = torch.tensor([[1.0], [2.0], [4.0]])
-    fixed = BayesianModel(nn.Linear(2, 1), Normal(), Gaussian(scale=0.5))
-    by_hand = torch.distributions.Normal(7 / 3, 0.5).log_prob(y).sum()
-    assert guessing(fixed, y) == pytest.approx(float(by_hand))
-    free = BayesianModel(nn.Linear(2, 1), Normal(), Gaussian(noise="random"))
-    best = torch.distributions.Normal(7 / 3, y.std(correction=0)).log_prob(y).sum()
-    assert guessing(free, y) == pytest.approx(float(best))

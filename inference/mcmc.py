@@ -1,0 +1,217 @@
+"""Markov chains over the weights: what all their drivers share."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pyro.ops.stats import effective_sample_size, split_gelman_rubin
+from torch import Tensor
+
+from ..guides import Guide
+from ..models import BayesianModel
+from ..priors.settings import SettingError, check, check_count, check_positive, choice_name
+from .chain_starts import find, jittered, one_each, refusal
+from .data import Data
+from .deep_ensemble import DeepEnsemble
+from .density import FlatDensity, Layout
+from .draws_posterior import DrawsPosterior
+from .driver import Driver, Families, not_all_random
+from .log_likelihood import guess_log_likelihood, log_likelihoods
+from .monitor import Monitor
+from .point import MAP
+from .posterior import Posterior
+from .samplers import Chains, Kernel
+from .sampling import FEWEST, Counted, Sampling
+from .stored_draws import DrawStream
+
+WORTH_TRACING = 50
+"""Steps of each chain from which on it takes less time to write the operations of the density down than to run the
+model for every gradient."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MCMC(Driver):
+    r"""Draws from the exact posterior by Markov chains on all data at once, several of them in one process.
+
+    .. math:: w_s \sim p(w \mid y)^{1/T} \propto \big(p(y \mid w)\, p(w)\big)^{1/T}
+
+    The chains move over the unconstrained numbers of all sites, and share one step size and one diagonal mass matrix,
+    which warm-up finds. Their state is kept in a checkpoint, from which a stopped run goes on bit for bit; whole parts
+    of the draws go to files beside it. The interrupt key ends a run with the draws so far, once each chain has a few.
+
+    Args:
+        num_samples: Draws kept from each chain, at least 4, default 200.
+        warmup_steps: Steps of adaptation before them, at least 1, default 200.
+        chains: How many, default 4.
+        thinning: Steps for each draw that is kept, default 1.
+        temperature: :math:`T > 0`, default 1.
+        compile: Whether the operations of the density are compiled, default False: it takes seconds to minutes before
+            the first step, and gives the same numbers to rounding.
+        start: Where chains start. None (default): the first at the net as it is, the others at nets that start afresh.
+            ``prior``: each at a draw of the prior. ``ml`` or ``map``: each at a net of its own that is trained.
+            ``deep_ensemble``: each at a member of its own, of which there are enough. Another driver, such as ``svi``:
+            at draws of its posterior; the guide of the spec is then for it. Priors around the net's weights
+            (`Pretrained`) move to the net of the first chain where nets are trained.
+        jitter: Standard deviation of the normal noise that is added to the unconstrained numbers where a chain starts,
+            at least 0, default 0.
+        device, dtype: See `Driver`.
+
+    Raises:
+        SettingError: A setting is out of range.
+
+    Reference:
+        Neal, 2011, "MCMC using Hamiltonian dynamics"; starts at trained nets: Sommer et al., 2024, "Connecting the
+        dots: is mode-connectedness the key to feasible sample-based inference in Bayesian neural networks?".
+    """
+
+    num_samples: int = 200
+    warmup_steps: int = 200
+    chains: int = 4
+    thinning: int = 1
+    temperature: float = 1.0
+    compile: bool = False
+    start: Driver | Literal["prior"] | None = None
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count(self, "num_samples", "warmup_steps", "chains", "thinning")
+        check_positive(self, "temperature")
+        check(self, "num_samples", self.num_samples >= FEWEST, "at least 4 draws, which its diagnostics need")
+        check(self, "jitter", 0 <= self.jitter < math.inf, "a number of at least 0")
+        self._check_start()
+        _ = self.kernel  # refuses its settings
+
+    def _check_start(self) -> None:
+        start = self.start
+        if not isinstance(start, Driver):
+            check(self, "start", start in (None, "prior"), "prior, a driver, or null")
+            return
+        inner = one_each(start) or start
+        check(self, "start", not isinstance(inner, MCMC), "a driver that runs no chains itself, such as ml or svi")
+        check(self, "start", start.place == self.place, "a driver with the same device and dtype")
+        enough = not isinstance(start, DeepEnsemble) or start.size >= self.chains
+        check(self, "start", enough, f"an ensemble of at least {self.chains} members: one for each chain")
+
+    @property
+    @abstractmethod
+    def kernel(self) -> Kernel:
+        """How chains move."""
+
+    @property
+    def needs_guide(self) -> bool:
+        return isinstance(self.start, Driver) and self.start.needs_guide
+
+    @property
+    def starts_from(self) -> Driver | None:
+        if not isinstance(self.start, Driver):
+            return None
+        inner = one_each(self.start) or self.start
+        return inner if isinstance(inner, MAP) else inner.starts_from
+
+    @property
+    def moves_centers(self) -> bool:
+        if not isinstance(self.start, Driver):
+            return False
+        inner = one_each(self.start) or self.start
+        return isinstance(inner, MAP) or inner.moves_centers
+
+    def refusal(self, model: BayesianModel) -> str | None:
+        return not_all_random(model, choice_name(type(self)), "sample") or refusal(self.start, model, self.chains)
+
+    def check(self, model: BayesianModel, guide: Families | None) -> None:
+        super().check(model, guide)
+        if isinstance(guide, Guide):
+            raise SettingError("guide", "Guide", "families: it is made for the start of the chains")
+        if isinstance(self.start, Driver):
+            self.start.check(model, guide)
+
+    def _run(self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor) -> Posterior:
+        model.eval()  # the target is one density: dropout would draw another at every step
+        if self.start is not None:
+            Layout(model, (data.x, data.y))  # refuses before a net is trained
+        starts = find(self.start, self.chains, model, guide, data, seed, monitor)
+        model, began = starts.model.eval(), time.perf_counter()
+        density = self._density(model, data)
+        z = torch.stack([density.flatten(values) for values in starts.values])
+        z = jittered(z, self.jitter, seed)
+        sampling = self._sampling(density, z, model, guide, data, seed, monitor)
+        compiled = time.perf_counter() - began
+        sampling.run()
+        finishing = time.perf_counter()
+        posterior = self._posterior(model, sampling, data)
+        seconds = compiled + sampling.seconds + time.perf_counter() - finishing
+        posterior.info["seconds"], posterior.info["compile_seconds"] = round(seconds, 2), round(compiled, 2)
+        if starts.info:
+            posterior.info["start"] = starts.info
+        return posterior
+
+    def _density(self, model: BayesianModel, data: Data) -> FlatDensity:
+        steps = self.warmup_steps + self.num_samples * self.thinning
+        trace = self.compile or steps >= WORTH_TRACING
+        return FlatDensity(model, (data.x, data.y), temperature=self.temperature, compile=self.compile, trace=trace)
+
+    def _sampling(
+        self,
+        density: FlatDensity,
+        z: Tensor,
+        model: BayesianModel,
+        guide: Families | None,
+        data: Data,
+        seed: int,
+        monitor: Monitor,
+    ) -> Sampling:
+        """The chains at their start, or where a checkpoint has them."""
+        kept = self.resumed(model, guide, data, seed, monitor)
+        folder = None if monitor.checkpoint is None else monitor.checkpoint.folder
+
+        def started(step_size: float | None = None) -> Sampling:
+            counted = Counted(density.log_prob_and_grad)
+            chains = Chains(counted, self.kernel, z, seed=seed, warmup_steps=self.warmup_steps, step_size=step_size)
+            stream = DrawStream(density.unflatten, len(z), z.shape[1], folder)
+            return Sampling(chains, stream, self.num_samples, self.thinning, self.temperature, monitor)
+
+        if kept is not None:
+            sampling = started(step_size=1.0)  # so that none is looked for: the state has it
+            try:
+                sampling.restore(*kept)
+            except (FileNotFoundError, ValueError):  # a file of draws is lost
+                assert monitor.checkpoint is not None
+                monitor.checkpoint.clear()
+            else:
+                return sampling
+        sampling = started()
+        sampling.stream.restore(0, None)  # files of other work go
+        return sampling
+
+    def _posterior(self, model: BayesianModel, sampling: Sampling, data: Data) -> DrawsPosterior:
+        statistics, warm = sampling.statistics(), sampling.warmup_seconds
+        counted = sampling.chains.density
+        assert isinstance(counted, Counted)
+        posterior = DrawsPosterior(model, sampling.stream.draws(), chains=self.chains, statistics=statistics)
+        log_likelihood = log_likelihoods(posterior, data).view(self.chains, -1)
+        posterior.statistics["log_likelihood"] = log_likelihood
+        posterior.info |= {
+            "temperature": self.temperature,
+            "chains": self.chains,
+            "divergences": sampling.divergences,
+            "acceptance": float(statistics["acceptance"].mean()),
+            "step_size": sampling.chains.tuning.step_size,
+            "gradients": counted.gradients,
+            "warmup_seconds": round(warm, 2),
+            "log_likelihood": {
+                "mean": float(log_likelihood.mean()),
+                "sd": float(log_likelihood.std()),
+                "effective_samples": float(effective_sample_size(log_likelihood)),
+                "r_hat": float(split_gelman_rubin(log_likelihood)),
+            },
+            "guess_log_likelihood": guess_log_likelihood(data.y),
+        }
+        if sampling.interrupted:
+            posterior.info["interrupted"] = {"draws": sampling.draws, "of": self.num_samples}
+        return posterior

@@ -26,7 +26,7 @@ class StochasticGradientMCMC(Started):
     r"""Markov chains that follow gradients from minibatches, with noise, and reject nothing.
 
     .. math:: \hat U(z) = -\frac NB \sum_{i \in \mathcal B} \ln p(y_i \mid x_i, w) - \ln p(w)
-              - T \ln \left| \det \frac{\partial w}{\partial z} \right|, \qquad w = t(z)
+              - T \ln |\det t'(z)|, \qquad w = t(z)
 
     The law that chains settle in is near :math:`p(w \mid y)^{1/T}`, not equal to it: the bias shrinks with the learning
     rate. Each step of each chain has a minibatch of its own, drawn anew, of ``batch_size`` different examples; an epoch
@@ -39,7 +39,8 @@ class StochasticGradientMCMC(Started):
         chains: ``K``, default 4, each from a net of its own.
         epochs: Passes over the data in all, default 200.
         batch_size: Examples a step, default 128.
-        learning_rate: :math:`\ell`, the largest of them, above 0, in the units of SGD on the loss per example.
+        learning_rate: :math:`\ell`, the largest of them, above 0, in the units of SGD on the loss per example. The
+            default is small, since steps that are too large diverge, and likelihoods differ: try larger ones.
         schedule: How step sizes change and what is kept: ``constant`` (default), ``decreasing`` or ``cyclical``.
         temperature: :math:`T > 0`, default 1.
         start: How the net of each chain is trained before, ``ml`` or ``map`` with their settings, or None (default):
@@ -56,7 +57,7 @@ class StochasticGradientMCMC(Started):
     chains: int = 4
     epochs: int = 200
     batch_size: int = 128
-    learning_rate: float = 1e-2
+    learning_rate: float = 1e-3
     schedule: StepSchedule = field(default_factory=ConstantSteps)
     temperature: float = 1.0
     start: Driver | None = None

@@ -26,7 +26,8 @@ class SGHMC(StochasticGradientMCMC):
 
     Args:
         num_samples, chains, epochs, batch_size, schedule: See `StochasticGradientMCMC`.
-        learning_rate: :math:`\ell`, the largest, above 0, default 1e-3.
+        learning_rate: :math:`\ell`, the largest, above 0, default 1e-4, which is small: chains diverge at rates that
+            are too large, and get further with larger ones.
         momentum: :math:`\beta`, at least 0 and below 1, default 0.9.
         temperature, start, validate_every, validation_samples: See `StochasticGradientMCMC`.
         subtract_noise: Whether the variance :math:`V` of the gradients is estimated from the halves of each minibatch,
@@ -39,11 +40,11 @@ class SGHMC(StochasticGradientMCMC):
 
     Reference:
         Chen, Fox and Guestrin, 2014, "Stochastic gradient Hamiltonian Monte Carlo", Eqs. 13 and 15; in these symbols,
-        and the temperatures: Wenzel et al., 2020, "How good is the Bayes posterior in deep neural networks really?",
-        Algorithm 1. Defaults are a reconstruction.
+        and the temperatures: Wenzel et al., 2020, "How good is the Bayes posterior in deep neural networks really"
+        (arXiv 2002.02405), Algorithm 1. Defaults are a reconstruction.
     """
 
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-4
     momentum: float = 0.9
     subtract_noise: bool = False
 

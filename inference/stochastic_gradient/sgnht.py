@@ -25,7 +25,8 @@ class SGNHT(StochasticGradientMCMC):
 
     Args:
         num_samples, chains, epochs, batch_size, schedule: See `StochasticGradientMCMC`.
-        learning_rate: :math:`\ell`, the largest, above 0, default 1e-3.
+        learning_rate: :math:`\ell`, the largest, above 0, default 1e-4, which is small: chains diverge at rates that
+            are too large, and get further with larger ones.
         diffusion: :math:`a`, the noise that is added, and the friction at the start, above 0 and below 1, default 0.1.
         temperature, start, validate_every, validation_samples: See `StochasticGradientMCMC`.
         device, dtype: See `Driver`.
@@ -38,7 +39,7 @@ class SGNHT(StochasticGradientMCMC):
         Algorithm 2. Defaults are a reconstruction.
     """
 
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-4
     diffusion: float = 0.1
 
     def __post_init__(self) -> None:

@@ -65,7 +65,9 @@ def test_all_data_give_the_exact_posterior_but_for_the_known_bias(line, kind):
 def sampled(line):
     monitor = Monitor()
     data = Data(line.x, line.y, line.x[:7] + 0.1, line.y[:7])
-    driver = SGLD(chains=3, num_samples=8, epochs=30, batch_size=16, dtype="float64", validate_every=10)
+    driver = SGLD(
+        chains=3, num_samples=8, epochs=30, batch_size=16, learning_rate=0.01, dtype="float64", validate_every=10
+    )
     return driver.run(line.model(), None, data, 2, monitor), monitor, driver
 
 
@@ -147,7 +149,9 @@ def test_exploration_has_no_noise(line):
 
 def test_cycles_are_recorded(line):
     monitor = Monitor()
-    driver = SGLD(chains=1, epochs=8, batch_size=40, schedule=CyclicalSteps(cycles=2, exploration=0.5))
+    driver = SGLD(
+        chains=1, epochs=8, batch_size=40, learning_rate=0.01, schedule=CyclicalSteps(cycles=2, exploration=0.5)
+    )
     posterior = driver.run(line.model(), None, line.data, monitor=monitor)
     rates = [record["learning_rate"] for record in monitor.history]
     assert rates == pytest.approx([0.01 * f for f in (1, 0.8535534, 0.5, 0.1464466)] * 2)

@@ -3,6 +3,7 @@
 from .bounds import ELBO, Bound, ImportanceWeighted, Renyi
 from .calibration import Calibrated, Calibration
 from .checkpoint import Checkpoint
+from .chees_hmc import CheesHMC
 from .data import Data, DataError
 from .decomposition import Decomposition, decompose
 from .deep_ensemble import DeepEnsemble
@@ -18,6 +19,7 @@ from .ivon import IVON
 from .laplace import Laplace, LaplacePosterior
 from .library import Library
 from .low_rank_posterior import LowRankPosterior
+from .mclmc import MCLMC
 from .mcmc import MCMC
 from .minibatched import Minibatched
 from .mixture_posterior import MixturePosterior
@@ -50,6 +52,7 @@ __all__ = [
     "HMC",
     "IVON",
     "MAP",
+    "MCLMC",
     "MCMC",
     "ML",
     "NUTS",
@@ -62,6 +65,7 @@ __all__ = [
     "Calibrated",
     "Calibration",
     "Checkpoint",
+    "CheesHMC",
     "ClassPrediction",
     "ConstantSteps",
     "CyclicalSteps",

@@ -95,8 +95,9 @@ def find(
         values = [{name: value[chain] for name, value in draws.items()} for chain in range(chains)]
         return Starts(posterior.model if start.moves_centers else model, values, [dict(posterior.info)])
     if start == "prior":
-        prior, own = PriorFunctions(model), [seed_of(seed, chain) for chain in range(chains)]
-        return Starts(model, [{n: v[0] for n, v in prior.draw(1, seed=each).items()} for each in own], [])
+        prior = PriorFunctions(model)
+        drawn = [prior.draw(1, seed=seed_of(seed, chain)) for chain in range(chains)]
+        return Starts(model, [{name: value[0] for name, value in one.items()} for one in drawn], [])
     nets = [model if chain == 0 else model.reinitialized(seed_of(seed, chain)) for chain in range(chains)]
     return Starts(model, [net.initial_values() for net in nets], [])
 

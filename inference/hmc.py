@@ -20,7 +20,7 @@ class HMC(MCMC):
     Args:
         num_samples, warmup_steps, chains, thinning, temperature, compile, start, jitter: See `MCMC`.
         length: Mean length of a trajectory, in units of the whitened density, above 0, default 1.5.
-        length_jitter: Lengths are uniform within this share of it, from 0 to below 1, default 0.5.
+        length_jitter: Lengths are uniform within this share of it, from 0 to 1, default 0.5.
         max_steps: Most steps of a trajectory, default 1000.
         target_accept: Acceptance that the step size is adapted to, between 0 and 1, default 0.8.
         device, dtype: See `Driver`.
@@ -38,7 +38,7 @@ class HMC(MCMC):
     target_accept: float = 0.8
 
     def __post_init__(self) -> None:
-        check(self, "length_jitter", 0 <= self.length_jitter < 1, "a number from 0 to below 1")
+        check(self, "length_jitter", 0 <= self.length_jitter <= 1, "a number from 0 to 1")
         super().__post_init__()
 
     @property

@@ -8,10 +8,15 @@ from pyro.infer import NUTS as PyroNUTS
 from pyro.infer.autoguide.initialization import init_to_value
 from pyro.ops.stats import effective_sample_size
 
-from pyroformer.inference import HMC, NUTS
+from pyroformer.inference import HMC, MCLMC, NUTS, CheesHMC
 
 SETTINGS = {"num_samples": 100, "warmup_steps": 80, "chains": 4, "dtype": "float64"}
-DRIVERS = {"hmc": HMC(**SETTINGS)}
+DRIVERS = {
+    "hmc": HMC(**SETTINGS),
+    "chees_hmc": CheesHMC(**SETTINGS),
+    "mclmc": MCLMC(**SETTINGS),
+    "mclmc, unadjusted": MCLMC(**SETTINGS, adjusted=False, steps_per_draw=5),
+}
 
 
 def errors(draws, mean, covariance):

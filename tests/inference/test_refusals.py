@@ -9,6 +9,7 @@ from pyroformer.inference import (
     HMC,
     IVON,
     MAP,
+    MCLMC,
     ML,
     NUTS,
     SGHMC,
@@ -16,6 +17,7 @@ from pyroformer.inference import (
     SGNHT,
     SVI,
     SWAG,
+    CheesHMC,
     Data,
     DeepEnsemble,
     Driver,
@@ -156,6 +158,13 @@ def test_a_guide_without_parameters_is_refused_by_what_it_lacks():
             SVI().run(built, Guide(built, {}, (X[:2],)), None)
 
 
+def test_one_number_has_no_direction():
+    built = BayesianModel(nn.Linear(1, 1, bias=False), Normal(), Gaussian())
+    with pytest.raises(SettingError, match="a model with at least two random numbers"):
+        MCLMC().run(built, None, None)
+    assert HMC().refusal(built) is None
+
+
 def test_noise_alone_is_a_random_site():
     built = BayesianModel(nn.Linear(2, 1), Fixed(), Gaussian(noise="random"))
     y = torch.randn(6, 1)
@@ -206,7 +215,11 @@ def test_noise_alone_is_a_random_site():
         (lambda: HMC(thinning=0), "thinning = 0"),
         (lambda: HMC(jitter=-1.0), "jitter = -1.0: expected a number of at least 0"),
         (lambda: HMC(length=0.0), "length = 0.0"),
-        (lambda: HMC(length_jitter=1.0), "length_jitter = 1.0: expected a number from 0 to below 1"),
+        (lambda: HMC(length_jitter=1.5), "length_jitter = 1.5: expected a number from 0 to 1"),
+        (lambda: CheesHMC(chains=1), "chains = 1: expected at least 2 chains, from which lengths are learnt"),
+        (lambda: MCLMC(energy_variance=1e-3), "energy_variance = 0.001: expected 0.0005: it belongs to the unadj"),
+        (lambda: MCLMC(adjusted=False, target_accept=0.5), "target_accept = 0.5: expected 0.9: it belongs to the adj"),
+        (lambda: MCLMC(adjusted=False, steps_per_draw=0), "steps_per_draw = 0"),
         (lambda: HMC(start="posterior"), "start = 'posterior': expected prior, a driver, or null"),
         (lambda: HMC(start=NUTS()), "start = .*: expected a driver that runs no chains itself, such as ml or svi"),
         (lambda: HMC(start=DeepEnsemble(member=NUTS())), "start = .*: expected a driver that runs no chains itself"),
@@ -225,7 +238,7 @@ def test_every_driver_says_whether_it_needs_a_guide():
     assert {
         type(d): d.needs_guide
         for d in (
-            *(SVI(), MAP(), ML(), NUTS(), HMC(), DeepEnsemble(), SWAG(), IVON(), Laplace()),
+            *(SVI(), MAP(), ML(), NUTS(), HMC(), CheesHMC(), MCLMC(), DeepEnsemble(), SWAG(), IVON(), Laplace()),
             *(SGLD(), SGHMC(), SGNHT()),
         )
     } == {
@@ -234,6 +247,8 @@ def test_every_driver_says_whether_it_needs_a_guide():
         ML: False,
         NUTS: False,
         HMC: False,
+        CheesHMC: False,
+        MCLMC: False,
         DeepEnsemble: False,
         SWAG: False,
         IVON: False,

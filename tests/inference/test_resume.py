@@ -12,6 +12,7 @@ from pyroformer.inference import (
     HMC,
     IVON,
     MAP,
+    MCLMC,
     ML,
     NUTS,
     SGHMC,
@@ -20,6 +21,7 @@ from pyroformer.inference import (
     SVI,
     SWAG,
     Checkpoint,
+    CheesHMC,
     CyclicalSteps,
     Data,
     DecreasingSteps,
@@ -72,6 +74,13 @@ CASES = {
     "flow": (SVI(epochs=6, batch_size=16), {"0.*": Flow(), "*": MatrixNormal()}, WITH),
     "nuts": (NUTS(num_samples=6, warmup_steps=4, chains=3, max_tree_depth=3), None, WITHOUT),
     "hmc": (HMC(num_samples=5, warmup_steps=4, chains=2, thinning=2, max_steps=5), None, WITHOUT),
+    "chees_hmc": (CheesHMC(num_samples=5, warmup_steps=4, chains=2, max_steps=3), None, WITHOUT),
+    "mclmc": (MCLMC(num_samples=5, warmup_steps=4, chains=2, max_steps=3), None, WITHOUT),
+    "mclmc, unadjusted": (
+        MCLMC(num_samples=5, warmup_steps=4, chains=2, adjusted=False, steps_per_draw=2),
+        None,
+        WITHOUT,
+    ),
     "nuts, started": (
         NUTS(num_samples=4, warmup_steps=3, chains=2, max_tree_depth=2, start=ML(epochs=2, batch_size=16)),
         None,
@@ -113,7 +122,7 @@ class Deadly(Monitor):
 def model(case):
     torch.manual_seed(3)
     prior = {"0.weight": Normal(), "*": Learned()} if "learned" in case else Normal(scale=2.0)
-    plain = case.startswith(("nuts", "hmc")) or case in ("svi, no validation", "svi, bound")
+    plain = case.startswith(("nuts", "hmc", "chees", "mclmc")) or case in ("svi, no validation", "svi, bound")
     return BayesianModel(Plain() if plain else Net(), prior, Gaussian(scale=0.5))
 
 

@@ -215,14 +215,17 @@ WRONG_SPECS = {
         "guide: meanfield",
         "guide: got meanfield; accepted: a guide among GUIDES; did you mean mean_field?",
     ),
-    "an unknown driver": ("driver: nut", "driver: got nut; accepted: a driver among DRIVERS; did you mean nuts or sgnht?"),
+    "an unknown driver": (
+        "driver: nut",
+        "driver: got nut; accepted: a driver among DRIVERS; did you mean nuts or sgnht?",
+    ),
     "a prior written as its class": (
         "prior: Normal",
         "prior: got Normal; accepted: a prior among PRIORS; did you mean normal or log_normal or matrix_normal?",
     ),
     "an unknown choice inside another": (
         "driver: {deep_ensemble: {member: mll}}",
-        "driver.deep_ensemble.member: got mll; accepted: a driver among DRIVERS; did you mean ml?",
+        "driver.deep_ensemble.member: got mll; accepted: a driver among DRIVERS; did you mean ml or mclmc?",
     ),
     "an unknown setting": (
         "prior: {normal: {scal: 2}}",

@@ -240,7 +240,11 @@ def test_numbers_keep_their_type(kernel, correlated, dtype):
     assert chains.position.gradient.dtype == chains.tuning.inverse_mass.dtype == dtype
 
 
-def test_no_number_in_one_chain_stops_the_others(kernel, correlated):
+WALKING = {**KERNELS, "adjusted_mclmc": AdjustedMCLMCKernel(max_steps=20), "mclmc": MCLMCKernel(steps_per_draw=2)}
+
+
+@pytest.mark.parametrize("name", WALKING)
+def test_no_number_in_one_chain_stops_the_others(name, correlated):
     """A gradient that is infinite, or no number, beyond a wall; steps become smaller, and all stays finite."""
 
     def walled(z):
@@ -248,7 +252,8 @@ def test_no_number_in_one_chain_stops_the_others(kernel, correlated):
         beyond = (z[..., 0] > 1.5).unsqueeze(-1)
         return value, torch.where(beyond, torch.where(gradient > 0, torch.inf, torch.nan), gradient)
 
-    chains = Chains(walled, kernel, correlated.mean + torch.zeros(3, 3).double(), warmup_steps=30, step_size=30.0)
+    start = correlated.mean + torch.zeros(3, 3).double()
+    chains = Chains(walled, WALKING[name], start, warmup_steps=30, step_size=30.0)
     draws = [chains.step() for _ in range(40)]
     assert all(draw.z.isfinite().all() and (draw.z[:, 0] <= 1.5).all() for draw in draws)
     assert draws[0].transition.divergent.any() and chains.tuning.step_size < 10

@@ -50,7 +50,7 @@ def test_the_slope_is_that_of_the_criterion():
         moved = (start[:, 0] * (log_time.exp() / 4).cos() + 4 * velocity[:, 0] * (log_time.exp() / 4).sin()).square()
         return ((moved - start[:, 0].square()).square() / log_time.exp()).mean()
 
-    expected = torch.autograd.functional.jacobian(criterion, torch.tensor(math.log(time)).double())
+    expected = torch.autograd.functional.jacobian(criterion, torch.tensor(math.log(time), dtype=torch.float64))
     assert abs(lengths.slope(flown(start, velocity, time), ONES) / expected - 1) < 1e-9
     assert abs(ChEESLength(1.0).slope(flown(start, velocity, time), ONES) / expected - 1) > 0.1  # planted
 

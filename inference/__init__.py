@@ -32,6 +32,16 @@ from .point import MAP, ML
 from .posterior import Posterior
 from .prediction import ClassPrediction, RealPrediction
 from .starting import PostHoc
+from .stochastic_gradient import (
+    SGHMC,
+    SGLD,
+    SGNHT,
+    ConstantSteps,
+    CyclicalSteps,
+    DecreasingSteps,
+    StepSchedule,
+    StochasticGradientMCMC,
+)
 from .stored_draws import StoredDraws
 from .svi import SVI
 from .swag import SWAG
@@ -46,6 +56,9 @@ __all__ = [
     "MCMC",
     "ML",
     "NUTS",
+    "SGHMC",
+    "SGLD",
+    "SGNHT",
     "SVI",
     "SWAG",
     "Bound",
@@ -54,9 +67,12 @@ __all__ = [
     "Checkpoint",
     "CheesHMC",
     "ClassPrediction",
+    "ConstantSteps",
+    "CyclicalSteps",
     "Data",
     "DataError",
     "Decomposition",
+    "DecreasingSteps",
     "DeepEnsemble",
     "DrawsPosterior",
     "Driver",
@@ -81,6 +97,8 @@ __all__ = [
     "RealPrediction",
     "Renyi",
     "RunMonitor",
+    "StepSchedule",
+    "StochasticGradientMCMC",
     "StoredDraws",
     "TemperatureScaling",
     "Terms",

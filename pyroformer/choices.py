@@ -18,7 +18,7 @@ from torch import nn
 
 from . import guides, inference, models, priors, tasks
 from .guides import Family
-from .inference import Bound, Calibration, Driver
+from .inference import Bound, Calibration, Driver, StepSchedule
 from .models import Backbone, Likelihood
 from .priors import (
     HierarchicalPrior,
@@ -114,12 +114,25 @@ DRIVERS = Kind("driver", (Driver,), inference)
 LIKELIHOODS = Kind("likelihood", (Likelihood,), models)
 CALIBRATIONS = Kind("calibration", (Calibration,), inference)
 BOUNDS = Kind("bound", (Bound,), inference)
+SCHEDULES = Kind("schedule", (StepSchedule,), inference)
 DEFAULTS = {"model": "transformer", "prior": "normal", "driver": "svi"}
 """What a spec means where it does not name a choice."""
 
 KINDS = {
     kind.name: kind
-    for kind in (TASKS, MODELS, PRIORS, HYPERPRIORS, CENTERS, GUIDES, DRIVERS, BOUNDS, LIKELIHOODS, CALIBRATIONS)
+    for kind in (
+        TASKS,
+        MODELS,
+        PRIORS,
+        HYPERPRIORS,
+        CENTERS,
+        GUIDES,
+        DRIVERS,
+        BOUNDS,
+        SCHEDULES,
+        LIKELIHOODS,
+        CALIBRATIONS,
+    )
 }
 RENAMED = {
     "flat_rows": "{dirichlet_rows: {center: flat, concentration: 1, floor: 0}}",

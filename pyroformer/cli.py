@@ -300,7 +300,8 @@ def list_choices(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="priors, guides, drivers, bounds, models, tasks, likelihoods, calibrations, hyperpriors or studies."
+            help="priors, guides, drivers, bounds, schedules, models, tasks, likelihoods, calibrations, hyperpriors "
+            "or studies."
         ),
     ] = None,
 ) -> None:

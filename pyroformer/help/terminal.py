@@ -18,6 +18,7 @@ WIDEST = 110
 LETTERS = {sign: name for name, sign in GREEK.items() if not name.startswith("var")}
 SIGNS = {"∼": "~", "∝": "prop. to", "≥": ">=", "≤": "<=", "→": "->", "−": "-", "·": "*", "×": "x", "∞": "infinity"}
 SIGNS |= {"√": "sqrt", "∑": "sum", "∏": "prod", "…": "...", "∈": "in", "∪": "or", "ø": "oe"}
+SIGNS |= {"←": "<-", "∇": "grad "}
 SIGNS |= {"⊙": "*", "⊗": "(x)", "‖": "||"}
 _SUPER = {raised: chr(letter).replace("⊤", "T") for letter, raised in SUPER.items()}
 _SUB = {lowered: chr(letter) for letter, lowered in SUB.items()}

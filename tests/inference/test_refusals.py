@@ -12,6 +12,9 @@ from pyroformer.inference import (
     MCLMC,
     ML,
     NUTS,
+    SGHMC,
+    SGLD,
+    SGNHT,
     SVI,
     SWAG,
     CheesHMC,
@@ -82,6 +85,10 @@ def model(name, **likelihood):
         (IVON(), None, "rows", "such as svi: ivon does not fit blocks.0.attention.rows"),
         (IVON(), None, "part learned", "priors on all parameters: ivon cannot learn head.weight"),
         (IVON(), None, "fixed", "at least one random site"),
+        (SGLD(), MeanField(), "weights", "expected none: SGLD would ignore it"),
+        (SGHMC(), None, "rows", "such as svi: sghmc does not sample blocks.0.attention.rows"),
+        (SGNHT(), None, "part learned", "priors on all parameters: sgnht cannot learn head.weight"),
+        (SGLD(), None, "fixed", "at least one random site"),
     ],
 )
 def test_refusals_come_before_any_work(driver, guide, prior, message):
@@ -104,6 +111,7 @@ class Scaled(nn.Module):
     ("driver", "message"),
     [
         (NUTS(chains=2), r"for every chain \(or 1 chain\): Scaled at '' has parameters but no reset_parameters\(\)"),
+        (SGLD(), r"for every chain \(or 1 chain\): Scaled at '' has parameters but no reset_parameters\(\)"),
         (DeepEnsemble(member=MAP()), r"a net that starts afresh for every member: Scaled at '' has parameters"),
         (DeepEnsemble(member=NUTS(), size=1), "a net that starts afresh for every member"),
     ],
@@ -123,6 +131,7 @@ def test_a_net_without_a_fresh_start_is_refused_before_any_work(driver, message)
         (DeepEnsemble(member=ML(epochs=1), size=2), None, "learned"),
         (SWAG(epochs=2, start=ML(epochs=1)), None, "part learned"),
         (IVON(epochs=1), None, "weights"),
+        (SGHMC(epochs=1), None, "weights"),
         (SVI(epochs=1, bound=IW, particles=2), {"head.*": Delta(), "*": MeanField()}, "weights"),
         (SVI(epochs=1, bound=IW, particles=2), MeanField(), "part learned"),
     ],
@@ -229,7 +238,10 @@ def test_settings_out_of_range_are_refused(make, message):
 def test_every_driver_says_whether_it_needs_a_guide():
     assert {
         type(d): d.needs_guide
-        for d in (SVI(), MAP(), ML(), NUTS(), HMC(), CheesHMC(), MCLMC(), DeepEnsemble(), SWAG(), IVON(), Laplace())
+        for d in (
+            *(SVI(), MAP(), ML(), NUTS(), HMC(), CheesHMC(), MCLMC(), DeepEnsemble(), SWAG(), IVON(), Laplace()),
+            *(SGLD(), SGHMC(), SGNHT()),
+        )
     } == {
         SVI: True,
         MAP: False,
@@ -242,6 +254,9 @@ def test_every_driver_says_whether_it_needs_a_guide():
         SWAG: False,
         IVON: False,
         Laplace: False,
+        SGLD: False,
+        SGHMC: False,
+        SGNHT: False,
     }
     assert DeepEnsemble(member=SVI()).needs_guide
     assert HMC(start=SVI()).needs_guide and not HMC(start=ML()).needs_guide

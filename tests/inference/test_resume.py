@@ -15,17 +15,23 @@ from pyroformer.inference import (
     MCLMC,
     ML,
     NUTS,
+    SGHMC,
+    SGLD,
+    SGNHT,
     SVI,
     SWAG,
     Checkpoint,
     CheesHMC,
+    CyclicalSteps,
     Data,
+    DecreasingSteps,
     DeepEnsemble,
     Laplace,
     Monitor,
     Renyi,
 )
 from pyroformer.inference.files import read_tensors_and_content, write_tensors
+from pyroformer.inference.samplers import Streams
 from pyroformer.models import BayesianModel, Gaussian, Output, Series, Transformer
 from pyroformer.priors import DirichletRows as PriorRows
 from pyroformer.priors import Learned, Normal
@@ -80,6 +86,18 @@ CASES = {
         None,
         WITHOUT,
     ),
+    "sgld": (SGLD(chains=2, epochs=6, batch_size=16, num_samples=9, validate_every=2), None, WITH),
+    "sgld, decreasing": (
+        SGLD(chains=2, epochs=6, num_samples=5, schedule=DecreasingSteps(), subtract_noise=True, batch_size=16),
+        None,
+        WITHOUT,
+    ),
+    "sghmc": (
+        SGHMC(chains=2, epochs=6, batch_size=16, start=ML(epochs=1), schedule=CyclicalSteps(cycles=2)),
+        None,
+        WITH,
+    ),
+    "sgnht": (SGNHT(chains=1, epochs=6, batch_size=16, dtype="float64"), None, WITH),
 }
 
 
@@ -171,6 +189,8 @@ def whole_ensemble(monkeypatch):
         *(("swag", part) for part in ("iterates.mean", "iterates.squares", "iterates.dev", "optimizer.0.momentum")),
         *(("ivon", part) for part in ("optimizer.0.momentum", "optimizer.0.hessian", "random.global")),
         *(("nuts", part) for part in ("chains.z", "chains.log_prob", "rows", "pending")),
+        *(("sgld, decreasing", part) for part in ("z", "draws", "streams", "variance")),
+        *(("sgnht", part) for part in ("motion.momentum", "motion.friction")),
     ],
 )
 def test_a_state_that_lacks_anything_would_be_noticed(case, planted, tmp_path):
@@ -183,6 +203,8 @@ def test_a_state_that_lacks_anything_would_be_noticed(case, planted, tmp_path):
     assert names
     for name in names:
         spoilt = torch.get_rng_state() if name.startswith("random") else tensors[name] + 1
+        if name == "streams":
+            spoilt = Streams(9, len(tensors[name]) - 2).state()
         tensors[name] = spoilt if name != "random.batches" else torch.Generator().manual_seed(9).get_state()
     if planted == "best.guide.":  # kept to the end only when nothing later is better
         content["content"]["best"]["nll"] = -1e9

@@ -126,6 +126,8 @@ def spec_with(kind, name, files):
         return {**spec, "prior": {"hierarchical": {"hyperprior": name}}}
     if kind == "bound":
         return {**spec, "driver": {"svi": {"bound": name, "particles": 2}}}
+    if kind == "schedule":
+        return {**spec, "driver": {"sgld": {"schedule": name}}}
     if kind == "likelihood":
         task = {"toy_regression": {"likelihood": name}} if name == "gaussian" else "digits"
         return {**spec, "task": task}

@@ -215,7 +215,10 @@ WRONG_SPECS = {
         "guide: meanfield",
         "guide: got meanfield; accepted: a guide among GUIDES; did you mean mean_field?",
     ),
-    "an unknown driver": ("driver: nut", "driver: got nut; accepted: a driver among DRIVERS; did you mean nuts?"),
+    "an unknown driver": (
+        "driver: nut",
+        "driver: got nut; accepted: a driver among DRIVERS; did you mean nuts or sgnht?",
+    ),
     "a prior written as its class": (
         "prior: Normal",
         "prior: got Normal; accepted: a prior among PRIORS; did you mean normal or log_normal or matrix_normal?",

@@ -62,6 +62,8 @@ def chosen(kind, name, cls):
         return parts | {"prior": {"*.rows": {"dirichlet_rows": {"center": name}}, "*": "normal"}}
     if kind.name == "bound":
         return parts | {"driver": {"svi": {"bound": name, "particles": 2}}}
+    if kind.name == "schedule":
+        return parts | {"driver": {"sgld": {"schedule": name}}}
     if isinstance(cls, type) and issubclass(cls, RowPrior):
         return parts | {"prior": {"*.rows": name, "*": "normal"}}
     return parts | {kind.name: name}
@@ -81,6 +83,8 @@ def test_a_resolved_spec_says_every_setting_and_resolves_to_itself(kind, name, c
         place = place["prior"]["*.rows"]["dirichlet_rows"]["center"]
     elif kind.name == "bound":
         place = place["driver"]["svi"]["bound"]
+    elif kind.name == "schedule":
+        place = place["driver"]["sgld"]["schedule"]
     else:
         place = place["task"]["toy_regression"]["likelihood"] if kind.name == "likelihood" else place[kind.name]
     settings = place["*.rows"][name] if "*.rows" in place else place[name]

@@ -1,0 +1,287 @@
+"""The loop of stochastic-gradient MCMC: steps, what is kept of them, and the state to go on from."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from ...models import BayesianModel
+from ..data import Data
+from ..draws_posterior import DrawsPosterior
+from ..errors import InferenceError
+from ..log_likelihood import guess_log_likelihood
+from ..monitor import Monitor
+from ..optimize import validation_nll
+from ..samplers.streams import Streams
+from .minibatch_density import Estimate, MinibatchDensity
+from .motion import Motion, Surroundings
+from .statistics import convergence, densities
+
+if TYPE_CHECKING:
+    from .driver import StochasticGradientMCMC
+
+WORTH_TRACING = 64
+"""Gradients, of all chains together, from which on it is quicker to write the model's operations down first."""
+REMEMBERED = 0.99
+"""The decay of the average of the gradients' variance: about a hundred steps."""
+
+
+class Sampling:
+    """``K`` chains on minibatches, all steps that a driver asks for.
+
+    Args:
+        driver: The driver.
+        model: The model that all chains share.
+        starts: Where each chain starts: values by site.
+        data: The data, on the model's device.
+        seed: Of the minibatches and of the noise.
+    """
+
+    def __init__(
+        self,
+        driver: StochasticGradientMCMC,
+        model: BayesianModel,
+        starts: Sequence[Mapping[str, Tensor]],
+        data: Data,
+        seed: int,
+    ):
+        self.driver, self.model, self.data, self.seed = driver, model, data, seed
+        self.chains, self.size = len(starts), min(driver.batch_size, len(data))
+        self.an_epoch = math.ceil(len(data) / self.size)
+        self.steps = driver.epochs * self.an_epoch
+        self.plan = driver.schedule.plan(self.steps)
+        self.kept_after = driver.schedule.kept(self.steps, driver.num_samples)
+        self.halved = driver.estimates_noise and self.size < len(data)
+        pieces = 2 if self.halved else 1
+        self.density = MinibatchDensity(
+            model,
+            data,
+            batch_size=self.size // pieces,
+            chains=self.chains * pieces,
+            temperature=driver.temperature,
+            trace=self.steps * self.chains >= WORTH_TRACING,
+        )
+        # other seeds than those of the nets, or noise would repeat what the first weights were made of
+        self.streams = Streams(2 * seed + 1, self.chains)
+        self.z = torch.stack([self.density.layout.flatten(start) for start in starts])
+        self.motion = Motion(torch.zeros_like(self.z), self.z.new_full((self.chains,), driver.first_friction))
+        self.draws = self.z.new_zeros(self.chains, len(self.kept_after), self.z.shape[1])
+        self.variance = torch.zeros_like(self.z)
+        self.count = 0
+        self.good: Tensor | None = None
+        self.guessing = guess_log_likelihood(data.y)
+
+    def run(self, monitor: Monitor) -> DrawsPosterior:
+        """Take all steps; return the posterior of the draws."""
+        driver, started, records = self.driver, time.perf_counter(), []
+        kept = driver.resumed(self.model, None, self.data, self.seed, monitor)
+        if kept is not None:
+            records = self.go_on(*kept)
+            started -= kept[1]["seconds"]
+            for record in records:
+                monitor.record(record)
+        done = len(records) * self.an_epoch
+        with monitor.stage("sampling", self.steps), pyro.validation_enabled(False):
+            text = self.text(records[-1]) if records else ""
+            monitor.step(text, advance=done)
+            for epoch in range(len(records) + 1, driver.epochs + 1):
+                sums: dict[str, Any] = {}
+                for _ in range(self.an_epoch):
+                    for name, value in self.step(done, f"epoch {epoch}, step {done + 1}").items():
+                        sums[name] = sums.get(name, 0.0) + value.double().mean() / self.an_epoch
+                    done += 1
+                    monitor.step(text)
+                entry = {"epoch": epoch, **self.entry(sums, done - 1)}
+                if epoch % driver.validate_every == 0 or epoch == driver.epochs:
+                    entry["validation_nll"] = self.validate(epoch)
+                records.append({**entry, "seconds": round(time.perf_counter() - started, 3)})
+                monitor.record(records[-1])
+                text = self.text(entry)
+                if monitor.checkpoint is not None and (monitor.checkpoint.due or epoch == driver.epochs):
+                    monitor.checkpoint.save(*self.everything(records, time.perf_counter() - started))
+            monitor.step(text, advance=0)
+        posterior = self.finish()
+        posterior.info["seconds"] = round(time.perf_counter() - started, 2)
+        return posterior
+
+    def step(self, index: int, when: str) -> dict[str, Tensor]:
+        """One step of every chain; returns what is averaged over an epoch, ``[K]`` each."""
+        driver, plan, here = self.driver, self.plan, self.z
+        estimate = self.estimate(index)
+        self.check(estimate, index, when)
+        self.good = here
+        rate = driver.learning_rate * float(plan.factors[index]) / len(self.data)
+        temperature = driver.temperature if plan.noisy[index] else 0.0
+        force = driver.temperature * estimate.gradient
+        # the average begins at 0 and is young at first (Kingma and Ba, 2015, Sec. 3)
+        excess = self.variance / (1 - REMEMBERED ** (index + 1)) if self.halved else 0.0
+        around = Surroundings(force, self.streams.normal(here), rate, temperature, excess)
+        displacement, self.motion = driver.move(self.motion, around)
+        self.z = here + displacement
+        if self.count < len(self.kept_after) and self.kept_after[self.count] == index:
+            self.draws[:, self.count] = self.z
+            self.count += 1
+        return {
+            "log_likelihood": estimate.log_likelihood,
+            "log_joint": driver.temperature * estimate.log_prob,
+            "kinetic_temperature": self.motion.momentum.square().mean(-1),
+            "configurational_temperature": -(here * force).mean(-1),
+            "friction": self.motion.friction,
+        }
+
+    def minibatches(self) -> Tensor:
+        """The examples that each chain sees, ``[K, B]``, drawn from the chain's own stream."""
+        if self.size == len(self.data):
+            return torch.arange(self.size, device=self.z.device).expand(self.chains, -1)
+        orders = [torch.randperm(len(self.data), generator=own)[: self.size] for own in self.streams.own]
+        return torch.stack(orders).to(self.z.device)
+
+    def estimate(self, index: int) -> Estimate:
+        """The density where the chains are; by the halves of the minibatches where these tell their variance.
+
+        The halves' difference has the variance of a mean over independent examples; of a minibatch drawn without
+        replacement the mean has a share :math:`1 - B / N` of it.
+        """
+        batch = self.minibatches()
+        if not self.halved:
+            return self.density(self.z, batch)
+        halves = self.density(self.z.repeat_interleave(2, 0), batch.reshape(2 * self.chains, -1))
+        pairs = halves.gradient.view(self.chains, 2, -1) * self.driver.temperature
+        found = (pairs[:, 0] - pairs[:, 1]).square() / 4 * (1 - self.size / len(self.data))
+        self.variance = REMEMBERED * self.variance + (1 - REMEMBERED) * found
+        return Estimate(*(part.unflatten(0, (self.chains, 2)).mean(1) for part in halves))
+
+    def check(self, estimate: Estimate, index: int, when: str) -> None:
+        """Raise an error where a chain has left the numbers."""
+        sound = estimate.log_prob.isfinite() & estimate.gradient.isfinite().all(-1)
+        if sound.all():
+            return
+        chain = int((~sound).nonzero()[0])
+        what = f"the log-density of chain {chain} is {float(estimate.log_prob[chain]):.6g}"
+        if estimate.log_prob[chain].isfinite():
+            what += ", its gradient not finite"
+        if self.count and self.kept_after[self.count - 1] == index - 1:
+            self.count -= 1  # the last draw is where it fails
+        why = "where sampling starts" if index == 0 else "steps diverge at this learning rate, or the model fails"
+        raise InferenceError(f"{when}: {what}; {why}", self.last_good())
+
+    def entry(self, sums: Mapping[str, Tensor], last: int) -> dict[str, Any]:
+        """The record of an epoch whose last step was ``last``; log-densities are of all data, estimated."""
+        found = {name: float(value) for name, value in sums.items()}
+        if not self.motion.momentum.any():  # nothing but friction: there is no momentum to measure
+            del found["kinetic_temperature"], found["friction"]
+        return {
+            "stage": "sampling" if self.plan.sampling[last] else "burn-in",
+            "learning_rate": self.driver.learning_rate * float(self.plan.factors[last]),
+            **found,
+            "draws": self.count,
+        }
+
+    def text(self, entry: Mapping[str, Any]) -> str:
+        """An epoch in one line, per example, for the progress bar."""
+        text = (
+            f"{entry['stage']}  rate {entry['learning_rate']:.2g}  lik {entry['log_likelihood'] / len(self.data):.3g}"
+        )
+        text += f" (guessing {self.guessing / len(self.data):.3g})"
+        key = "kinetic_temperature" if "kinetic_temperature" in entry else "configurational_temperature"
+        text += f"  T {entry[key]:.2f}"
+        nll = entry.get("validation_nll")
+        return text if nll is None else f"{text}  val NLL {nll:.3f}"
+
+    def validate(self, epoch: int) -> float | None:
+        """Validation NLL of the draws so far; before the first one, of where the chains are."""
+        data = self.data
+        if data.x_validation is None or data.y_validation is None:
+            return None
+        try:
+            prediction = self.so_far().predict(data.x_validation, self.driver.validation_samples)
+        except InferenceError as error:
+            raise InferenceError(f"epoch {epoch}, validation: {error}", self.last_good()) from None
+        return validation_nll(prediction, data.y_validation)
+
+    def posterior(self, z: Tensor) -> DrawsPosterior:
+        """The posterior of draws ``[K, S, D]``, chain after chain."""
+        return DrawsPosterior(self.model, self.density.layout.unflatten(z.flatten(0, 1)), chains=self.chains)
+
+    def so_far(self) -> DrawsPosterior:
+        """The posterior of the draws so far; before the first one, of where the chains are."""
+        return self.posterior(self.draws[:, : self.count] if self.count else self.z.unsqueeze(1))
+
+    def last_good(self) -> DrawsPosterior | None:
+        """The posterior after a failure: of the draws before it, else of the last places with a finite density."""
+        if not self.count and self.good is None:
+            return None
+        if self.count:
+            posterior, kept = self.so_far(), f"last good ({self.count} draws of each chain)"
+        else:
+            assert self.good is not None
+            posterior, kept = self.posterior(self.good.unsqueeze(1)), "last good"
+        posterior.model.eval()
+        posterior.info.update(self.info(), kept=kept)
+        return posterior
+
+    def everything(self, records: list[dict[str, Any]], seconds: float) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that the next epoch depends on, as tensors and plain data."""
+        tensors = {"z": self.z, "draws": self.draws[:, : self.count], "variance": self.variance}
+        tensors |= {f"motion.{name}": value for name, value in self.motion._asdict().items()}
+        return {**tensors, "streams": self.streams.state()}, {"records": records, "seconds": seconds}
+
+    def go_on(self, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Take up what `everything` gave; returns the records so far."""
+        self.z, self.variance = tensors["z"].to(self.z), tensors["variance"].to(self.z)
+        self.motion = type(self.motion)(*(tensors[f"motion.{name}"].to(self.z) for name in self.motion._fields))
+        self.count = tensors["draws"].shape[1]
+        self.draws[:, : self.count] = tensors["draws"].to(self.z)
+        self.streams.restore(tensors["streams"])
+        return list(content["records"])
+
+    def info(self) -> dict[str, Any]:
+        """What a reader should know of how draws were made."""
+        driver = self.driver
+        return {
+            "temperature": driver.temperature,
+            "chains": self.chains,
+            "draws": self.count,
+            "steps": self.steps,
+            "learning_rate": driver.learning_rate,
+            "batched": self.density.traced,
+            "guess_log_likelihood": self.guessing,
+        }
+
+    def finish(self) -> DrawsPosterior:
+        """The posterior of all draws, with the densities of each on all data."""
+        self.model.eval()
+        statistics = self.statistics()
+        finite = torch.stack([values.isfinite() for values in statistics.values()]).all(0)
+        if not finite.all():
+            self.count = int(finite.all(0).long().cumprod(0).sum())
+            message = f"the log-density of draw {self.count + 1} of chain {int((~finite[:, self.count]).nonzero()[0])}"
+            raise InferenceError(f"{message} is not finite on all data", self.last_good())
+        posterior = self.so_far()
+        posterior.statistics = statistics
+        posterior.info.update(self.info(), log_likelihood=convergence(statistics["log_likelihood"]))
+        return posterior
+
+    def statistics(self) -> dict[str, Tensor]:
+        """Of each draw: log-likelihood and tempered log-density on all data, learning rate; ``[K, S]`` each."""
+        driver = self.driver
+        log_likelihood, log_density = densities(
+            self.so_far(),
+            self.draws[:, : self.count].flatten(0, 1),
+            self.density.layout,
+            self.data,
+            temperature=driver.temperature,
+            batch_size=self.size,
+        )
+        rates = driver.learning_rate * self.plan.factors[self.kept_after[: self.count]]
+        return {
+            "log_likelihood": log_likelihood.view(self.chains, -1),
+            "log_density": log_density.view(self.chains, -1),
+            "step_size": rates.repeat(self.chains, 1),
+        }

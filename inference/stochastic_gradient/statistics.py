@@ -1,0 +1,52 @@
+"""What is known of every draw: its densities on all data, and how far chains agree about them."""
+
+from __future__ import annotations
+
+import pyro
+import torch
+from pyro.ops.stats import effective_sample_size, split_gelman_rubin
+from torch import Tensor
+
+from ...models.calling import eval_mode
+from ..data import Data
+from ..density import Layout
+from ..draws_posterior import DrawsPosterior
+from ..importance import log_joint
+
+
+def densities(
+    posterior: DrawsPosterior, z: Tensor, layout: Layout, data: Data, *, temperature: float, batch_size: int
+) -> tuple[Tensor, Tensor]:
+    """The log-likelihood of all data, and the tempered log-density in unconstrained numbers, of every draw.
+
+    Args:
+        posterior: The draws, ``S`` of them.
+        z: Their unconstrained numbers, ``[S, D]``.
+        layout: The map from these.
+        data: All data.
+        temperature: Of the density.
+        batch_size: Examples at once.
+
+    Returns:
+        Both ``[S]``, float64, on the CPU.
+    """
+    total, most = posterior.num_samples, posterior.most_draws(data.x, batch_size)
+    assert total is not None
+    likelihoods, priors = [], []
+    with torch.no_grad(), pyro.validation_enabled(False), eval_mode(posterior.model):
+        for _, draws in posterior.chunks(total, most):
+            likelihood, prior = log_joint(posterior.model, draws, data.x, data.y, batch_size)
+            likelihoods.append(likelihood)
+            priors.append(prior)
+        volume = torch.stack([torch.as_tensor(layout.placed(each)[1]).double().cpu() for each in z])
+    log_likelihood, log_prior = torch.cat(likelihoods).cpu(), torch.cat(priors).cpu()
+    return log_likelihood, (log_likelihood + log_prior) / temperature + volume
+
+
+def convergence(values: Tensor) -> dict[str, float]:
+    """Mean and standard deviation of ``[K, S]``; effective sample size and split R-hat where there are enough draws."""
+    found = {"mean": float(values.mean()), "sd": float(values.std()) if values.numel() > 1 else 0.0}
+    if values.shape[1] >= 4:
+        found["effective_samples"] = float(effective_sample_size(values))
+        found["r_hat"] = float(split_gelman_rubin(values))
+    return found

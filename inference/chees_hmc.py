@@ -19,7 +19,8 @@ class CheesHMC(HMC):
     reach; they follow trajectories of the same number of steps.
 
     Args:
-        num_samples, warmup_steps, thinning, temperature, compile, start, jitter, keep_rows: See `MCMC`.
+        num_samples, warmup_steps, thinning, minutes, temperature: See `MCMC`.
+        compile, start, jitter, keep_rows: See `MCMC`.
         chains: How many, at least 2, from which lengths are learnt; default 4.
         length: Mean length of a trajectory where warm-up begins, in units of the whitened density, above 0, default
             1.5.

@@ -18,7 +18,8 @@ class HMC(MCMC):
     All chains follow trajectories of the same number of steps, so their gradients are evaluated together.
 
     Args:
-        num_samples, warmup_steps, chains, thinning, temperature, compile, start, jitter, keep_rows: See `MCMC`.
+        num_samples, warmup_steps, chains, thinning, minutes, temperature: See `MCMC`.
+        compile, start, jitter, keep_rows: See `MCMC`.
         length: Mean length of a trajectory, in units of the whitened density, above 0, default 1.5.
         length_jitter: Lengths are uniform within this share of it, from 0 to 1, default 0.5.
         max_steps: Most steps of a trajectory, default 1000.

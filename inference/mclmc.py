@@ -26,7 +26,8 @@ class MCLMC(MCMC):
     go at once.
 
     Args:
-        num_samples, warmup_steps, chains, thinning, temperature, compile, start, jitter, keep_rows: See `MCMC`.
+        num_samples, warmup_steps, chains, thinning, minutes, temperature: See `MCMC`.
+        compile, start, jitter, keep_rows: See `MCMC`.
         adjusted: Whether ends are accepted by their energy, default True.
         length: Mean length of a trajectory, or of the way on which a direction is forgotten, in units of
             :math:`D^{1/2}` in the whitened density, above 0, default 1: where warm-up begins.

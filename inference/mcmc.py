@@ -51,6 +51,8 @@ class MCMC(Driver):
         warmup_steps: Steps of adaptation before them, at least 1, default 200.
         chains: How many, default 4.
         thinning: Steps for each draw that is kept, default 1.
+        minutes: Minutes of warm-up and sampling after which a run ends with the draws so far, once each chain has a
+            few; None (default) for no limit. How many draws there are then depends on the machine.
         temperature: :math:`T > 0`, default 1.
         compile: Whether the operations of the density are compiled, default False: it takes seconds to minutes before
             the first step, and gives the same numbers to rounding.
@@ -77,6 +79,7 @@ class MCMC(Driver):
     warmup_steps: int = 200
     chains: int = 4
     thinning: int = 1
+    minutes: float | None = None
     temperature: float = 1.0
     compile: bool = False
     start: Driver | Literal["prior"] | None = None
@@ -87,6 +90,7 @@ class MCMC(Driver):
         super().__post_init__()
         check_count(self, "num_samples", "warmup_steps", "chains", "thinning")
         check_positive(self, "temperature")
+        check(self, "minutes", self.minutes is None or 0 < self.minutes < math.inf, "a number above 0, or null")
         check(self, "num_samples", self.num_samples >= FEWEST, "at least 4 draws, which its diagnostics need")
         check(self, "jitter", 0 <= self.jitter < math.inf, "a number of at least 0")
         self._check_start()
@@ -188,7 +192,8 @@ class MCMC(Driver):
             chains = Chains(counted, self.kernel, z, seed=seed, warmup_steps=self.warmup_steps, step_size=step_size)
             values = RowDraws(model, data, density.layout, self.keep_rows) if model.rows else density.unflatten
             stream = DrawStream(values, len(z), z.shape[1], folder)
-            return Sampling(chains, stream, self.num_samples, self.thinning, self.temperature, monitor)
+            limit = math.inf if self.minutes is None else 60 * self.minutes
+            return Sampling(chains, stream, self.num_samples, self.thinning, self.temperature, monitor, limit)
 
         if kept is not None:
             sampling = started(step_size=1.0)  # so that none is looked for: the state has it
@@ -230,4 +235,6 @@ class MCMC(Driver):
         }
         if sampling.interrupted:
             posterior.info["interrupted"] = {"draws": sampling.draws, "of": self.num_samples}
+        elif sampling.late:
+            posterior.info["out_of_time"] = {"draws": sampling.draws, "of": self.num_samples}
         return posterior

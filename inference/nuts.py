@@ -17,7 +17,8 @@ class NUTS(MCMC):
     Each trajectory goes on until it turns back. Chains go one after another, as far as each needs.
 
     Args:
-        num_samples, warmup_steps, thinning, temperature, compile, start, jitter, keep_rows: See `MCMC`.
+        num_samples, warmup_steps, thinning, minutes, temperature: See `MCMC`.
+        compile, start, jitter, keep_rows: See `MCMC`.
         chains: How many, default 1.
         target_accept: Acceptance that the step size is adapted to, between 0 and 1, default 0.8.
         max_tree_depth: Default 8: trajectories of at most 255 steps.

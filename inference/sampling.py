@@ -59,6 +59,7 @@ class Sampling:
         thinning: Steps for each of them.
         temperature: Of the density, so that the joint density can be told.
         monitor: Receives progress and history; where it has a checkpoint, the state is kept there when it is due.
+        seconds: Of all steps together, after which the chains end as soon as there are a few draws; default no limit.
 
     Attributes:
         rows: What was told of each step after warm-up: `TOLD`, ``[K]`` each, as one tensor.
@@ -67,7 +68,14 @@ class Sampling:
     """
 
     def __init__(
-        self, chains: Chains, stream: DrawStream, num_samples: int, thinning: int, temperature: float, monitor: Monitor
+        self,
+        chains: Chains,
+        stream: DrawStream,
+        num_samples: int,
+        thinning: int,
+        temperature: float,
+        monitor: Monitor,
+        seconds: float = math.inf,
     ):
         self.chains, self.stream, self.monitor = chains, stream, monitor
         self.num_samples, self.thinning, self.temperature = num_samples, thinning, temperature
@@ -77,13 +85,24 @@ class Sampling:
         self.records: list[dict[str, Any]] = []
         self.accepted: list[float] = []  # since the last record
         self.divergences, self.interrupted = 0, False
-        self.seconds = self.warmup_seconds = 0.0
+        self.seconds = self.warmup_seconds = self.told_at = 0.0
+        self.limit = seconds
         self.text = ""
 
     @property
     def draws(self) -> int:
         """How many draws of each chain are kept so far."""
         return len(self.rows) // self.thinning
+
+    @property
+    def late(self) -> bool:
+        """Whether the time is over, and there are a few draws."""
+        return self.seconds >= self.limit and self.draws >= FEWEST
+
+    @property
+    def ended(self) -> bool:
+        """Whether no step is left, or no time."""
+        return self.chains.index >= self.total or self.late
 
     def run(self) -> None:
         """Run what is left.
@@ -94,7 +113,7 @@ class Sampling:
         started, checkpoint = time.perf_counter() - self.seconds, self.monitor.checkpoint
         with self.monitor.stage("sampling", self.total), pyro.validation_enabled(False):
             self.monitor.step(self.text, advance=self.chains.index)
-            while self.chains.index < self.total:
+            while not self.ended:
                 try:
                     draw = self.chains.step()
                 except KeyboardInterrupt:
@@ -106,7 +125,7 @@ class Sampling:
                 self.seconds = time.perf_counter() - started
                 if self.chains.index <= self.chains.warmup_steps:
                     self.warmup_seconds = self.seconds
-                if checkpoint is not None and (checkpoint.due or self.chains.index == self.total):
+                if checkpoint is not None and (checkpoint.due or self.ended):
                     self.save(checkpoint)
 
     def _take(self, draw: Draw) -> None:
@@ -119,8 +138,9 @@ class Sampling:
                 self.stream.add(draw.z)
         number = draw.index + 1 if draw.warming else len(self.rows)
         last = draw.index + 1 in (self.chains.warmup_steps, self.total)
-        if number % self.every == 0 or last:
+        if number % self.every == 0 or last or self.seconds - self.told_at > self.limit / RECORDS:
             self._record(draw, number)
+            self.told_at = self.seconds
         self.monitor.step(self.text)
 
     def _record(self, draw: Draw, number: int) -> None:
@@ -191,6 +211,7 @@ class Sampling:
         self.records, self.accepted = list(content["records"]), list(content["accepted"])
         self.divergences, self.text = content["divergences"], content["text"]
         self.seconds, self.warmup_seconds = content["seconds"], content["warmup_seconds"]
+        self.told_at = self.seconds
         if isinstance(self.chains.density, Counted):
             self.chains.density.gradients = content["gradients"]
         for record in self.records:

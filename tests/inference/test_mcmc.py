@@ -1,6 +1,7 @@
 """What drivers of Markov chains tell of their draws, and how they keep them."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -295,6 +296,17 @@ def test_the_interrupt_key_keeps_what_was_drawn(sampled, folder, monkeypatch, tm
     if folder:
         resumed = SHORT.run(model(noise="random"), None, DATA, 3, Monitor(checkpoint))
         assert same(resumed.draws, whole.draws) and "interrupted" not in resumed.info
+
+
+def test_a_budget_of_time_ends_a_run_with_the_draws_so_far(sampled, tmp_path):
+    whole, _ = sampled
+    for checkpoint in (None, Checkpoint(tmp_path)):
+        for _ in range(2):  # a finished run that is asked for again takes no further step
+            short = replace(SHORT, minutes=1e-9).run(model(noise="random"), None, DATA, 3, Monitor(checkpoint))
+            assert short.info["out_of_time"] == {"draws": 4, "of": 6} and short.num_samples == 12
+            for name, values in short.by_chain().items():
+                assert torch.equal(values, whole.by_chain()[name][:, :4])
+    assert "out_of_time" not in replace(SHORT, minutes=60.0).run(model(noise="random"), None, DATA, 3).info
 
 
 @pytest.mark.parametrize("when", [2, 4 + 2 * 3 + 1])

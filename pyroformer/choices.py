@@ -276,8 +276,15 @@ def convert(hint: Any, value: Any, path: str) -> Any:
     optional = type(None) in get_args(hint)
     kind = kind_of(hint)
     if kind is not None:
-        is_word = isinstance(value, str) and value in words_of(hint)
-        return value if is_word or (value is None and optional) else build(kind, value, path)
+        words = words_of(hint)
+        if (value is None and optional) or (isinstance(value, str) and value in words):
+            return value
+        try:
+            return build(kind, value, path)
+        except SpecError as error:
+            if words and error.path == path:
+                raise SpecError(path, error.value, f"{', '.join(words)}, or {error.accepted}") from None
+            raise
     items = None if value is None and optional else items_of(hint)
     if items is not None and not (isinstance(value, str) and str in get_args(hint)):
         if not isinstance(value, list | tuple):

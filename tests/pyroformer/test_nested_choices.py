@@ -157,3 +157,20 @@ def test_a_name_of_former_days_is_told_how_it_is_written_now(name):
         build(PRIORS, {"*.rows": {name: {"kl_weight": 0}}, "*": "normal"}, "prior")
     now = caught.value.accepted.partition("is now written ")[2]
     assert isinstance(build(PRIORS, yamlfile.parse(now), "prior"), DirichletRows)
+
+
+@pytest.mark.parametrize("start", ["prior", "ml", {"deep_ensemble": {"size": 4}}, None])
+def test_a_word_or_a_choice(start):
+    spec = Spec(task="toy_regression", driver={"nuts": {"start": start}})
+    assert (spec.driver.start == start) == (start in ("prior", None))
+    assert Spec(**yamlfile.parse(spec.to_yaml())).driver == spec.driver
+    changed = yamlfile.assign({"task": "toy_regression", "driver": "nuts"}, "driver.nuts.start=prior")
+    assert Spec(**changed).driver.start == "prior"
+
+
+def test_what_is_neither_a_word_nor_a_choice():
+    with pytest.raises(SpecError) as caught:
+        Spec(task="toy_regression", driver={"nuts": {"start": "priors"}})
+    assert caught.value.path == "driver.nuts.start" and caught.value.accepted.startswith("prior, or a driver among ")
+    with pytest.raises(SpecError, match=r"driver.nuts.start.ml.epochs: got 0"):
+        Spec(task="toy_regression", driver={"nuts": {"start": {"ml": {"epochs": 0}}}})

@@ -9,7 +9,7 @@ from torch import Tensor
 from .finding import Finding, number
 
 NOTHING, LITTLE, WORSE = 0.01, 0.05, 0.2
-"""Nats an observation over guessing: below, nothing was learnt; below, little. So many under it are no null posterior."""
+"""Nats an observation over guessing: below, nothing was learnt; below, little. So many under it are worse than that."""
 
 
 def learning(log_likelihood: Tensor, guess: float | None, num_data: int) -> Iterator[Finding]:

@@ -36,7 +36,7 @@ from pyroformer.inference.density import FlatDensity
 from pyroformer.inference.samplers import Chains, NUTSKernel
 from pyroformer.models import BayesianModel
 
-DIGITS, PROBES, TRAINED, DEPTH = 100, 10, -60.0, 8
+DIGITS, PROBES, TRAINED = 100, 10, -60.0
 GUESSING = -DIGITS * math.log(10)
 
 
@@ -49,6 +49,7 @@ class Problem:
         density: The density, compiled.
         warmup: Steps of warm-up of HMC; unadjusted samplers take ten times as many.
         budget: Gradients of sampling, over all chains.
+        depth: The most doublings of a trajectory of NUTS.
     """
 
     model: BayesianModel
@@ -57,6 +58,7 @@ class Problem:
     density: FlatDensity
     warmup: int
     budget: int
+    depth: int
 
     def trained(self, seed: int, chains: int) -> Tensor:
         """Trained nets ``[K, D]``: draws of the prior, moved by Adam on the likelihood alone."""
@@ -135,7 +137,7 @@ def pyro_nuts(problem: Problem, seed: int) -> Run:
     values = problem.density.unflatten(problem.trained(seed, 1)[0])
     calls = 0
     with pyro.validation_enabled(False):
-        kernel = NUTS(problem.model, max_tree_depth=DEPTH, init_strategy=init_to_value(values=values))
+        kernel = NUTS(problem.model, max_tree_depth=problem.depth, init_strategy=init_to_value(values=values))
         kernel.setup(problem.warmup, problem.x, problem.y)
         energy = kernel.potential_fn
 
@@ -169,7 +171,9 @@ def numpyro_nuts(problem: Problem, seed: int, chains: int = 1) -> Run:
 
     start = {n: jnp.asarray(v.numpy()) for n, v in problem.density.unflatten(problem.trained(seed, chains)).items()}
     kernel = NumPyroNUTS(
-        potential_fn=numpyro_energy(problem.model, problem.x, problem.y), target_accept_prob=0.8, max_tree_depth=DEPTH
+        potential_fn=numpyro_energy(problem.model, problem.x, problem.y),
+        target_accept_prob=0.8,
+        max_tree_depth=problem.depth,
     )
     key = jax.random.PRNGKey(seed)
     if chains == 1:
@@ -270,7 +274,7 @@ def ours(kernel: Any, chains: int, slower: int = 1, thin: int = 1) -> Sampler:
     return run
 
 
-def contenders() -> Iterator[tuple[str, Sampler]]:
+def contenders(depth: int) -> Iterator[tuple[str, Sampler]]:
     """The samplers that can be run here."""
     there = installed("numpyro", "blackjax")
     yield "pyro_nuts", pyro_nuts
@@ -279,8 +283,8 @@ def contenders() -> Iterator[tuple[str, Sampler]]:
         yield "numpyro_nuts_4", lambda problem, seed: numpyro_nuts(problem, seed, 4)
         if there["blackjax"]:
             yield "blackjax_mclmc", blackjax_mclmc
-    yield "ours_nuts", ours(NUTSKernel(max_tree_depth=DEPTH), 1)
-    yield "ours_nuts_4", ours(NUTSKernel(max_tree_depth=DEPTH), 4)
+    yield "ours_nuts", ours(NUTSKernel(max_tree_depth=depth), 1)
+    yield "ours_nuts_4", ours(NUTSKernel(max_tree_depth=depth), 4)
     for name, kind, slower, thin in (("mclmc", "MCLMCKernel", 10, 10), ("adjusted", "AdjustedMCLMCKernel", 2, 1)):
         if hasattr(samplers, kind):
             yield f"ours_{name}", ours(getattr(samplers, kind)(), 4, slower, thin)
@@ -319,7 +323,8 @@ def spread(records: list[dict[str, Any]]) -> dict[str, Any]:
     for key, first in records[0].items():
         values = [record[key] for record in records]
         if isinstance(first, float):
-            found[key] = [round(each, 4) for each in (sum(values) / len(values), min(values), max(values))]
+            three = (sum(values) / len(values), min(values), max(values))
+            found[key] = [round(each, 4) for each in three] if math.isfinite(three[0]) else None
         else:
             found[key] = first if isinstance(first, bool | int | None) and len(set(values)) == 1 else values
     return found
@@ -338,14 +343,15 @@ def main() -> None:
     budget, warmup, seeds = (300, 3, 1) if arguments.quick else (arguments.budget, arguments.warmup, arguments.seeds)
     model, x, y = bayesian_net(DIGITS)
     density = FlatDensity(model, (x, y), compile=not (arguments.eager or arguments.quick))
-    problem = Problem(model, x, y, density, warmup, budget)
+    depth = 3 if arguments.quick else 8
+    problem = Problem(model, x, y, density, warmup, budget, depth)
     compile_seconds = {}
     for chains in (1, 4):
         begin = time.perf_counter()
         density.log_prob_and_grad(density.start().repeat(chains, 1))
         compile_seconds[chains] = round(time.perf_counter() - begin, 1)
     wanted = arguments.only.split(",") if arguments.only else []
-    chosen = {name: sampler for name, sampler in contenders() if not wanted or name in wanted}
+    chosen = {name: sampler for name, sampler in contenders(depth) if not wanted or name in wanted}
     records: dict[str, list[dict[str, Any]]] = {name: [] for name in chosen}
     for seed in range(seeds):
         for name, sampler in chosen.items():
@@ -361,7 +367,7 @@ def main() -> None:
         "budget": budget,
         "warmup": warmup,
         "seeds": seeds,
-        "max_tree_depth": DEPTH,
+        "max_tree_depth": depth,
         "digits": DIGITS,
         "guessing": round(GUESSING, 1),
         "threads": 1,

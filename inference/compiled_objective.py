@@ -65,6 +65,8 @@ class CompiledObjective:
         self.shapes: list[torch.Size] | None = None
         self.run: Compiled | None = None
         self.draws: list[Draw] = []
+        self.parts: list[str] = []
+        self.moved: list[str] = []
         self.random = torch.get_rng_state()
 
     def __call__(self, x: Inputs, y: Tensor, weights: Weights) -> Step | None:

@@ -30,7 +30,6 @@ class ChEESLength(Lengths):
 
     Args:
         length: To begin with.
-        most_steps: Most steps of a mean trajectory.
 
     Reference:
         Hoffman, Radul and Sountsov, 2021, "An adaptive MCMC scheme for setting trajectory lengths in Hamiltonian Monte
@@ -39,9 +38,8 @@ class ChEESLength(Lengths):
 
     RATE, DECAY, AVERAGING = 0.025, 0.95, 0.5
 
-    def __init__(self, length: float, most_steps: int):
+    def __init__(self, length: float):
         super().__init__(length)
-        self.most_steps = most_steps
         self.count, self.square, self.average = 0, 0.0, math.log(length)
 
     def update(self, moved: Moved, tuning: Tuning) -> None:
@@ -52,8 +50,6 @@ class ChEESLength(Lengths):
         self.square = self.DECAY * self.square + (1 - self.DECAY) * slope**2
         size = math.sqrt(self.square / (1 - self.DECAY**self.count))
         log_length = math.log(self.length) + self.RATE * slope / max(size, TINY)
-        shortest = math.log(tuning.step_size)
-        log_length = min(max(log_length, shortest), shortest + math.log(self.most_steps))
         weight = self.count**-self.AVERAGING
         self.average = weight * log_length + (1 - weight) * self.average
         self.length = math.exp(log_length)
@@ -129,7 +125,7 @@ class ChEESKernel(HMCKernel):
         return streams.halton()
 
     def lengths(self, tuning: Tuning) -> Lengths:
-        return ChEESLength(self.length, max(1, self.max_steps // 2))
+        return ChEESLength(self.length)
 
     @staticmethod
     def mean_acceptance(transition: Transition) -> float:

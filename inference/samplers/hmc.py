@@ -64,6 +64,6 @@ class HMCKernel(TrajectoryKernel):
             "start": start.z,
             "end": end.z,
             "velocity": mass * end.momentum,
-            "time": torch.tensor(steps * tuning.step_size),
+            "time": torch.tensor(steps * tuning.step_size, dtype=torch.float64),
         }
         return Moved(where(taken, end.position, position), transition, evidence=evidence)

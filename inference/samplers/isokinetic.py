@@ -51,13 +51,14 @@ def turned(direction: Tensor, force: Tensor, time: float) -> tuple[Tensor, Tenso
     """
     freedom = direction.shape[-1] - 1
     size = force.norm(dim=-1, keepdim=True)
-    along = force / size.clamp(min=torch.finfo(force.dtype).tiny)
-    angle, shrunk = time * size / freedom, torch.exp(-time * size / freedom)
-    cosine = (direction * along).sum(-1, keepdim=True)
+    inverse = size.clamp(min=torch.finfo(force.dtype).tiny).reciprocal()
+    angle = size * (time / freedom)
+    shrunk, cosine = torch.exp(-angle), (direction * force).sum(-1, keepdim=True) * inverse
+    lost = 1 - shrunk
     # all multiplied by 2 exp(-angle), since hyperbolic functions overflow
-    scale = 1 + cosine + (1 - cosine) * shrunk.square()
-    moved = 2 * shrunk * direction + (1 - shrunk) * (1 + shrunk + cosine * (1 - shrunk)) * along
-    return unit(moved), freedom * (angle + torch.log(scale / 2)).squeeze(-1).double()
+    moved = torch.addcmul(2 * shrunk * direction, force, lost * (1 + shrunk + cosine * lost) * inverse)
+    scale = 1 + cosine + (1 - cosine) * shrunk * shrunk
+    return unit(moved), freedom * (angle + torch.log(0.5 * scale)).squeeze(-1).double()
 
 
 def refreshed(direction: Tensor, noise: Tensor, step_size: float, length: float) -> Tensor:

@@ -24,7 +24,6 @@ class SNAPERLength(ChEESLength):
 
     Args:
         length: To begin with.
-        most_steps: Most steps of a mean trajectory.
         size: ``D``.
 
     Reference:
@@ -34,8 +33,8 @@ class SNAPERLength(ChEESLength):
 
     DELAY = 8.0
 
-    def __init__(self, length: float, most_steps: int, size: int):
-        super().__init__(length, most_steps)
+    def __init__(self, length: float, size: int):
+        super().__init__(length)
         self.steps = 0
         self.mean = torch.zeros(size, dtype=torch.float64)
         self.component = torch.full((size,), size**-0.5, dtype=torch.float64)
@@ -103,4 +102,4 @@ class SNAPERKernel(ChEESKernel):
     """
 
     def lengths(self, tuning: Tuning) -> Lengths:
-        return SNAPERLength(self.length, max(1, self.max_steps // 2), len(tuning.inverse_mass))
+        return SNAPERLength(self.length, len(tuning.inverse_mass))

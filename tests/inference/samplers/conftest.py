@@ -53,13 +53,13 @@ class Gaussian:
         return float(most) * len(z) ** 0.5 < STEPS_OF_KS
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def correlated():
     covariance = torch.tensor([[1.0, 0.6, 0.0], [0.6, 1.5, -0.4], [0.0, -0.4, 0.8]], dtype=torch.float64)
     return Gaussian(torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64), covariance)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def stretched():
     """A density over 40 numbers whose standard deviations go from 0.3 to 3."""
     spread = torch.logspace(-0.5, 0.5, 40, dtype=torch.float64)

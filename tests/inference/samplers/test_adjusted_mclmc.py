@@ -81,9 +81,9 @@ def test_its_acceptance_holds_in_many_dimensions(wide):
 
 
 def test_it_does_not_become_a_random_walk(wide):
-    """Trajectories have several steps, of two gradients each, and lengths of about the root of the dimension."""
+    """Trajectories have at least two steps, of two gradients each, and lengths of about the root of the dimension."""
     chains, samples = wide
-    assert (samples.transitions.steps >= 4).all() and samples.transitions.steps.double().mean() > 6
+    assert (samples.transitions.steps >= 4).all() and samples.transitions.steps.double().mean() > 4
     assert 0.25 < chains.tuning.length / 300**0.5 < 4
 
 

@@ -20,7 +20,7 @@ def flown(start, velocity, time, probability=None):
     last = velocity * math.cos(time) - start * math.sin(time)
     probability = torch.ones(len(start)).double() if probability is None else probability
     transition = Transition(probability, probability, probability > 2, probability, probability)
-    evidence = {"start": start, "end": end, "velocity": last, "time": torch.tensor(time)}
+    evidence = {"start": start, "end": end, "velocity": last, "time": torch.tensor(time, dtype=torch.float64)}
     return Moved(Position(end, probability, end), transition, evidence=evidence)
 
 
@@ -36,8 +36,8 @@ def test_the_slope_is_that_of_the_criterion():
         end = start * log_time.exp().cos() + velocity * log_time.exp().sin()
         return 0.25 * (end.square().sum(-1) - start.square().sum(-1)).square().mean()
 
-    expected = torch.autograd.functional.jacobian(criterion, torch.tensor(math.log(time)).double())
-    lengths, ones = ChEESLength(1.0, 100), torch.ones(3).double()
+    expected = torch.autograd.functional.jacobian(criterion, torch.tensor(math.log(time), dtype=torch.float64))
+    lengths, ones = ChEESLength(1.0), torch.ones(3).double()
     found = lengths.slope(flown(start, velocity, time), ones)
     assert abs(found / expected - 1) < 1e-9
     # in other units it is the same
@@ -55,7 +55,7 @@ def test_ends_that_are_no_numbers_have_no_part():
     end = whole.evidence["end"].clone()
     end[2] = torch.nan
     broken = whole._replace(evidence={**whole.evidence, "end": end})
-    lengths = ChEESLength(1.0, 100)
+    lengths = ChEESLength(1.0)
     assert lengths.slope(broken, torch.ones(3)) == lengths.slope(whole, torch.ones(3))
     end[0] = torch.nan  # one that was accepted: not learnt from
     lengths.update(broken, Tuning(0.1, torch.ones(3)))
@@ -64,15 +64,16 @@ def test_ends_that_are_no_numbers_have_no_part():
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_the_best_length_of_a_normal_density(sign, monkeypatch):
+    """Within six steps of Adam, about which it wanders."""
     plain = ChEESLength.slope
     monkeypatch.setattr(ChEESLength, "slope", lambda *arguments: sign * plain(*arguments))  # planted: downhill
-    lengths, streams = ChEESLength(0.4, 1000), Streams(0, 1)
+    lengths, streams = ChEESLength(0.4), Streams(0, 1)
     for _ in range(400):
         start, velocity = torch.randn(2, 200, 10, dtype=torch.float64)
         moved = flown(start, velocity, 2 * lengths.length * streams.halton())
         lengths.update(moved, Tuning(1e-3, torch.ones(10)))
     lengths.finish()
-    assert (abs(math.log(lengths.length / BEST)) < 0.1) is (sign > 0)
+    assert (abs(math.log(lengths.length / BEST)) < 0.15) is (sign > 0)
 
 
 def test_warm_up_finds_lengths_masses_and_acceptance(stretched, distance):
@@ -81,9 +82,13 @@ def test_warm_up_finds_lengths_masses_and_acceptance(stretched, distance):
     assert (chains.tuning.inverse_mass / stretched.covariance.diag()).log().abs().max() < 0.7
     assert 0.5 < chains.tuning.length / BEST < 2
     acceptance = samples.transitions.acceptance
+    left = chains.adaptation.averaging.SHRINKAGE * 2.303 / 50**0.5  # see test_chains
     harmonic = 1 / (1 / acceptance.clamp(min=1e-10)).mean(0)
-    error = float(harmonic.std()) * (1 / 40 + 1 / 50) ** 0.5
-    assert abs(harmonic.mean() - 0.651) < 5 * error
+    allowed = 5 * float(harmonic.std()) * (1 / 40 + 1 / 50) ** 0.5 + left
+    assert harmonic.mean() > 0.651 - allowed
+    double = {"step_size": 2 * chains.tuning.step_size, "inverse_mass": chains.tuning.inverse_mass}
+    coarse = collect(Chains(stretched, ChEESKernel(), chains.position.z, warmup_steps=0, **double), 40)
+    assert 1 / (1 / coarse.transitions.acceptance.clamp(min=1e-10)).mean() < 0.651 - allowed
     assert distance(samples.z[..., ::13], torch.zeros(4).double(), stretched.covariance[::13, ::13]) < 5
 
 

@@ -22,7 +22,7 @@ def flown(start, velocity, time):
     last = velocity * angle.cos() - start / WIDE * angle.sin()
     certain = torch.ones(len(start)).double()
     transition = Transition(certain, certain, certain > 2, certain, certain)
-    evidence = {"start": start, "end": end, "velocity": last, "time": torch.tensor(time).double()}
+    evidence = {"start": start, "end": end, "velocity": last, "time": torch.tensor(time, dtype=torch.float64)}
     return Moved(Position(end, certain, last), transition, evidence=evidence)
 
 
@@ -32,7 +32,7 @@ def drawn(count=64):
 
 def test_the_component_is_the_widest_direction():
     turn = torch.linalg.qr(torch.randn(5, 5, dtype=torch.float64))[0]
-    lengths = SNAPERLength(1.0, 100, 5)
+    lengths = SNAPERLength(1.0, 5)
     for _ in range(200):
         moved = flown(*drawn(), 1.0)
         z = moved.position.z @ turn + 3.0  # another mean
@@ -43,16 +43,16 @@ def test_the_component_is_the_widest_direction():
 
 
 def test_the_slope_is_that_of_the_criterion():
-    (start, velocity), time, lengths = drawn(), 1.7, SNAPERLength(1.0, 100, 5)
+    (start, velocity), time, lengths = drawn(), 1.7, SNAPERLength(1.0, 5)
     lengths.component = torch.eye(5, dtype=torch.float64)[0]
 
     def criterion(log_time):
         moved = (start[:, 0] * (log_time.exp() / 4).cos() + 4 * velocity[:, 0] * (log_time.exp() / 4).sin()).square()
         return ((moved - start[:, 0].square()).square() / log_time.exp()).mean()
 
-    expected = torch.autograd.functional.jacobian(criterion, torch.tensor(math.log(time)).double())
+    expected = torch.autograd.functional.jacobian(criterion, torch.tensor(math.log(time), dtype=torch.float64))
     assert abs(lengths.slope(flown(start, velocity, time), ONES) / expected - 1) < 1e-9
-    assert abs(ChEESLength(1.0, 100).slope(flown(start, velocity, time), ONES) / expected - 1) > 0.1  # planted
+    assert abs(ChEESLength(1.0).slope(flown(start, velocity, time), ONES) / expected - 1) > 0.1  # planted
 
 
 def best():
@@ -71,8 +71,9 @@ def learnt(lengths):
 
 
 def test_the_best_length_along_the_widest_direction():
-    assert learnt(SNAPERLength(1.5, 10_000, 5)) < 0.15
-    downhill = SNAPERLength(1.5, 10_000, 5)
+    """Within six steps of Adam, about which it wanders."""
+    assert learnt(SNAPERLength(1.5, 5)) < 0.15
+    downhill = SNAPERLength(1.5, 5)
     downhill.RATE = -0.025
     assert learnt(downhill) > 0.15  # planted
 

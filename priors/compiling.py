@@ -91,7 +91,7 @@ class _OfGraph:
         self.run: Callable[..., Any] | None = None
 
     def __call__(self, *arguments: Tensor) -> Any:
-        dense = [argument.contiguous() for argument in arguments]  # the layout is part of what is compiled
+        dense: list[Any] = [argument.contiguous() for argument in arguments]  # the layout is part of what is compiled
         if self.run is None:
             import torch._inductor as inductor  # takes seconds: only where something is compiled
 

@@ -7,6 +7,7 @@ into products.
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import operator
 from typing import Any
@@ -25,10 +26,10 @@ LARGEST = 256
 SHORT = 16
 """Fewer columns than this are a short row."""
 
-DENSE = {"memory_format": torch.contiguous_format}
+DENSE: dict[str, Any] = {"memory_format": torch.contiguous_format}
 """As products are, for the views that follow."""
 
-Shapes = dict[Node, torch.Size]
+Shapes = dict[Any, torch.Size]
 
 
 def fused(graph: GraphModule, *examples: Tensor) -> GraphModule:
@@ -93,9 +94,9 @@ def _biases_outside(graph: Graph, shapes: Shapes) -> None:
     """Add a bias behind the view of a product, where it is part of what follows, and not within the product."""
     for node in _calls(graph, aten.addmm.default):
         bias, one, other = node.args
-        if node.kwargs or len(shapes[bias]) != 1:  # type: ignore[index]
+        if node.kwargs or len(shapes[bias]) != 1:
             continue
-        width, views = shapes[bias].numel(), list(node.users)  # type: ignore[index]
+        width, views = shapes[bias].numel(), list(node.users)
         inner = {view: _last(shapes[view], width) for view in views if view.target in RESHAPES}
         if len(inner) < len(views) or None in inner.values():
             continue
@@ -104,7 +105,7 @@ def _biases_outside(graph: Graph, shapes: Shapes) -> None:
         for view in views:
             with graph.inserting_after(view):
                 moved = graph.call_function(aten.add.Tensor, (view, None))
-            view.replace_all_uses_with(moved, delete_user_cb=lambda user, moved=moved: user is not moved)
+            view.replace_all_uses_with(moved, delete_user_cb=functools.partial(operator.is_not, moved))
             with graph.inserting_before(moved):
                 shaped = graph.call_function(aten.view.default, (bias, inner[view]))
             moved.args = (view, shaped)
@@ -170,7 +171,7 @@ def _sums_of_products(graph: Graph, shapes: Shapes) -> None:
                 ahead += reversed(found.args)  # type: ignore[arg-type]
             else:
                 (products if _product(found, shapes) is not None else others).append(found)
-        if len(products) < 2 or len({shapes[_product(each, shapes)] for each in products}) > 1:  # type: ignore[arg-type]
+        if len(products) < 2 or len({shapes[_product(each, shapes)] for each in products}) > 1:
             continue
         factors = [_product(each, shapes).args for each in products]  # type: ignore[union-attr]
         with graph.inserting_before(node):
@@ -205,4 +206,4 @@ def _product(node: Node, shapes: Shapes) -> Node | None:
         node = node.args[0]  # type: ignore[assignment]
     if node.target is not aten.mm.default or len(node.users) != 1:
         return None
-    return node if shapes[node.args[0]][1] <= LARGEST else None  # type: ignore[arg-type]
+    return node if shapes[node.args[0]][1] <= LARGEST else None

@@ -4,12 +4,14 @@ The posterior is that of `small_transformer` with 100 digits. Every sampler star
 trained nets (a draw of the prior, then Adam on the likelihood alone until the negative log-likelihood is below 60),
 warms up as it does by default, and samples until its chains together have evaluated ``--budget`` gradients. What counts
 is the smallest rank-normalised bulk ESS among the log-likelihood and the log-probabilities of 10 other digits, a
-second and per 1,000 gradients of sampling; also with the seconds of warm-up, and compile time apart. A log-likelihood
-that is no better than guessing (-230) would be that of a posterior that learnt nothing.
+second and per 1,000 gradients of sampling; also with the seconds of warm-up, and compile time apart. Mean and standard
+deviation of the log-likelihood are compared with those of a NUTS run of ours with ``--reference`` gradients, in Monte
+Carlo standard errors. A log-likelihood that is no better than guessing (-230) would be that of a posterior that learnt
+nothing.
 
 One thread; samplers take turns, seed by seed. The last line is JSON: mean, least and largest over the seeds.
 
-    python benchmarks/hmc_ess.py [--budget 40000] [--seeds 3] [--only ours_nuts,numpyro_nuts] [--quick]
+    python benchmarks/hmc_ess.py [--budget 40000] [--seeds 3] [--reference 400000] [--only ours_nuts] [--quick]
 """
 
 from __future__ import annotations
@@ -20,20 +22,20 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyro
 import torch
-from effective_samples import bulk_ess, functions
+from probed_functions import functions
 from pyro.infer import NUTS
 from pyro.infer.autoguide.initialization import init_to_value
 from small_transformer import SD, bayesian_net, installed, numpyro_energy, one_thread, probes
 from torch import Tensor
 
-from pyroformer.inference import samplers
 from pyroformer.inference.density import FlatDensity
-from pyroformer.inference.samplers import Chains, NUTSKernel
+from pyroformer.inference.diagnostics import ess_bulk, mcse_mean, mcse_sd
+from pyroformer.inference.samplers import AdjustedMCLMCKernel, Chains, MCLMCKernel, NUTSKernel
 from pyroformer.models import BayesianModel
 
 DIGITS, PROBES, TRAINED = 100, 10, -60.0
@@ -47,7 +49,7 @@ class Problem:
     Args:
         model, x, y: The model and its data.
         density: The density, compiled.
-        warmup: Steps of warm-up of HMC; unadjusted samplers take ten times as many.
+        warmup: Draws of warm-up of HMC.
         budget: Gradients of sampling, over all chains.
         depth: The most doublings of a trajectory of NUTS.
     """
@@ -106,14 +108,13 @@ Sampler = Callable[[Problem, int], Run]
 Numbers = tuple[float, int, float, int]
 
 
-def timed(step: Callable[[], tuple[Any, int]], warmup: int, budget: int, thin: int = 1) -> tuple[list[Any], Numbers]:
+def timed(step: Callable[[], tuple[Any, int]], warmup: int, budget: int) -> tuple[list[Any], Numbers]:
     """Run warm-up and then steps until the budget is used up.
 
     Args:
         step: Gives where chains are, and how many gradients that took.
         warmup: Steps.
         budget: Gradients.
-        thin: Of how many steps one is kept.
 
     Returns:
         Where chains were, and seconds and gradients of sampling and of warm-up.
@@ -121,13 +122,11 @@ def timed(step: Callable[[], tuple[Any, int]], warmup: int, budget: int, thin: i
     spent, begin = 0, time.perf_counter()
     for _ in range(warmup):
         spent += step()[1]
-    middle, warm, kept, index = time.perf_counter(), spent, [], 0
-    spent = 0
+    middle, warm, spent, kept = time.perf_counter(), spent, 0, []
     while spent < budget:
         where, gradients = step()
-        spent, index = spent + gradients, index + 1
-        if index % thin == 0:
-            kept.append(where)
+        spent += gradients
+        kept.append(where)
     return kept, (time.perf_counter() - middle, spent, middle - begin, warm)
 
 
@@ -249,14 +248,13 @@ def blackjax_mclmc(problem: Problem, seed: int) -> Run:
     return Run(flat.unsqueeze(0), *numbers[:2], tuning, 2 * int(count), compiling)
 
 
-def ours(kernel: Any, chains: int, slower: int = 1, thin: int = 1) -> Sampler:
+def ours(kernel: Any, chains: int, slower: int = 1) -> Sampler:
     """One of our samplers.
 
     Args:
         kernel: It.
         chains: ``K``.
-        slower: How many times as many steps its warm-up takes as that of NUTS.
-        thin: Of how many steps one is kept.
+        slower: How many times as many draws its warm-up takes as that of NUTS.
     """
 
     def run(problem: Problem, seed: int) -> Run:
@@ -268,7 +266,7 @@ def ours(kernel: Any, chains: int, slower: int = 1, thin: int = 1) -> Sampler:
             draw = moving.step()
             return draw.z, int(draw.transition.steps.sum())
 
-        kept, numbers = timed(step, warmup, problem.budget, thin)
+        kept, numbers = timed(step, warmup, problem.budget)
         return Run(torch.stack(kept, 1), *numbers)
 
     return run
@@ -285,18 +283,15 @@ def contenders(depth: int) -> Iterator[tuple[str, Sampler]]:
             yield "blackjax_mclmc", blackjax_mclmc
     yield "ours_nuts", ours(NUTSKernel(max_tree_depth=depth), 1)
     yield "ours_nuts_4", ours(NUTSKernel(max_tree_depth=depth), 4)
-    for name, kind, slower, thin in (("mclmc", "MCLMCKernel", 10, 10), ("adjusted", "AdjustedMCLMCKernel", 2, 1)):
-        if hasattr(samplers, kind):
-            yield f"ours_{name}", ours(getattr(samplers, kind)(), 4, slower, thin)
-        else:
-            print(f"{kind} is not there: ours_{name} is left out")
+    yield "ours_mclmc", ours(MCLMCKernel(), 4)
+    yield "ours_adjusted_mclmc", ours(AdjustedMCLMCKernel(), 4, 2)
 
 
 def measured(problem: Problem, run: Run) -> dict[str, Any]:
     """Numbers about a run."""
     values = functions(problem.model, problem.density, run.z, (problem.x, problem.y), probes(PROBES))
-    sizes = [bulk_ess(values[..., index]) for index in range(values.shape[-1])]
-    least, likelihood = min(sizes), values[..., 0]
+    sizes, likelihood = ess_bulk(values).tolist(), values[..., 0]
+    least = min(sizes)
     return {
         "ess_per_second": least / run.seconds,
         "ess_per_second_with_warmup": least / (run.seconds + run.warm_seconds),
@@ -312,9 +307,20 @@ def measured(problem: Problem, run: Run) -> dict[str, Any]:
         "warm_seconds": run.warm_seconds,
         "compile_seconds": run.compile_seconds,
         "log_likelihood": float(likelihood.mean()),
+        "log_likelihood_mcse": float(mcse_mean(likelihood)),
         "log_likelihood_sd": float(likelihood.std()),
+        "log_likelihood_sd_mcse": float(mcse_sd(likelihood)),
         "learnt": float(likelihood.mean()) > GUESSING / 2,
     }
+
+
+def standard_errors(record: dict[str, Any], reference: dict[str, Any]) -> list[float]:
+    """How far mean and standard deviation of the log-likelihood are from those of a reference, in standard errors."""
+    found = []
+    for name in ("log_likelihood", "log_likelihood_sd"):
+        error = math.hypot(record[f"{name}_mcse"], reference[f"{name}_mcse"])
+        found.append(round((record[name] - reference[name]) / error, 2))
+    return found
 
 
 def spread(records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -335,12 +341,14 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=40_000, help="gradients of sampling, default 40000")
     parser.add_argument("--warmup", type=int, default=150, help="steps of warm-up of HMC, default 150")
     parser.add_argument("--seeds", type=int, default=3, help="default 3")
+    parser.add_argument("--reference", type=int, default=400_000, help="gradients of the long NUTS run, default 400000")
     parser.add_argument("--only", default="", help="names of samplers, default all")
     parser.add_argument("--eager", action="store_true", help="our density without compiling")
     parser.add_argument("--quick", action="store_true", help="a smoke test: numbers without meaning")
     arguments = parser.parse_args()
     one_thread()
     budget, warmup, seeds = (300, 3, 1) if arguments.quick else (arguments.budget, arguments.warmup, arguments.seeds)
+    reference_budget = budget if arguments.quick else arguments.reference
     model, x, y = bayesian_net(DIGITS)
     density = FlatDensity(model, (x, y), compile=not (arguments.eager or arguments.quick))
     depth = 3 if arguments.quick else 8
@@ -359,11 +367,18 @@ def main() -> None:
             records[name].append(found)
             brief = {key: round(v, 3) if isinstance(v, float) else v for key, v in found.items()}
             print(f"{name} seed {seed} {json.dumps(brief)}", flush=True)
+    longer = replace(problem, budget=reference_budget)
+    long = measured(longer, ours(NUTSKernel(max_tree_depth=depth), 4)(longer, seeds))
+    print(f"reference {json.dumps(long)}", flush=True)
     means = {name: sum(r["ess_per_second"] for r in found) / seeds for name, found in records.items()}
     peer = max((value for name, value in means.items() if name.startswith("numpyro")), default=None)
     result = {
         "samplers": {name: spread(found) for name, found in records.items()},
         "over_numpyro": {n: round(v / peer, 3) for n, v in means.items() if n.startswith("ours")} if peer else None,
+        "from_reference": {
+            name: [standard_errors(record, long) for record in found] for name, found in records.items()
+        },
+        "reference": {key: round(v, 4) if isinstance(v, float) else v for key, v in long.items()},
         "budget": budget,
         "warmup": warmup,
         "seeds": seeds,

@@ -352,8 +352,9 @@ def main() -> None:
         # not before: torch takes seconds to import, and `--help` needs none of it
         from .choices import SpecError
         from .inference import DataError, InferenceError, Interrupted, WriteError
+        from .priors import SettingError
 
-        if isinstance(error, SpecError | DataError):
+        if isinstance(error, SpecError | SettingError | DataError):
             _fail(f"error: {error}", 2)
         if isinstance(error, Interrupted):
             said = "\n".join([f"interrupted {error}", *getattr(error, "__notes__", [])])

@@ -9,6 +9,7 @@ from .choices import SpecError
 from .inference import Posterior
 from .inference.diagnostics import Diagnosis, write_netcdf
 from .inference.diagnostics import diagnose as diagnosed
+from .inference.diagnostics.chunks import FEWEST
 from .inference.diagnostics.datatree import missing
 from .inference.diagnostics.passes import has_chains
 from .inference.files import write_json
@@ -88,7 +89,8 @@ def _check(run: Run, target: Path | None) -> None:
     """Refuse a run without chains and a file that cannot be written, before any work is done."""
     if not has_chains(run.posterior):
         driver = choice_name(type(run.spec.driver))
-        raise SpecError("DIR", f"a run of {driver}", "a run of a driver with Markov chains, such as nuts")
+        accepted = f"a run of a driver with Markov chains, such as nuts, of at least {FEWEST} draws each"
+        raise SpecError("DIR", f"a run of {driver}", accepted)
     if target is None:
         return
     if target.is_dir() or target.suffix.lower() != ".nc":

@@ -16,12 +16,15 @@ from ..data import Inputs, move, move_one, take
 from ..draws_posterior import DrawsPosterior
 from ..posterior import Posterior, store_as_it_was
 from ..prediction import slices
+from .chunks import FEWEST
 from .quantity import by_chain
 
 
 def has_chains(posterior: Posterior) -> bool:
-    """Whether a posterior is one of chains, and tells what happened to them."""
-    return isinstance(posterior, DrawsPosterior) and bool(posterior.statistics)
+    """Whether a posterior is one of chains with a few draws each, and tells what happened to them."""
+    if not isinstance(posterior, DrawsPosterior) or not posterior.statistics:
+        return False
+    return (posterior.num_samples or 0) >= FEWEST * posterior.chains
 
 
 def with_chains(posterior: Posterior) -> DrawsPosterior:
@@ -32,7 +35,8 @@ def with_chains(posterior: Posterior) -> DrawsPosterior:
     """
     if not isinstance(posterior, DrawsPosterior) or not has_chains(posterior):
         kind = choice_name(type(posterior))
-        raise SettingError("posterior", kind, "draws of Markov chains, as nuts and other samplers give them")
+        expected = f"draws of Markov chains, as nuts and other samplers give them, at least {FEWEST} of each"
+        raise SettingError("posterior", kind, expected)
     return posterior
 
 

@@ -72,7 +72,8 @@ def test_what_is_refused(run, pyroformer, toy, tmp_path, monkeypatch):
     other = fit(Spec(**toy), out=tmp_path / "svi")
     assert other.diagnosis == {} and not (other.folder / "diagnostics.json").exists()
     message = pyroformer("diagnose", other.folder).message
-    assert message == "DIR: got a run of svi; accepted: a run of a driver with Markov chains, such as nuts"
+    accepted = "a run of a driver with Markov chains, such as nuts, of at least 4 draws each"
+    assert message == f"DIR: got a run of svi; accepted: {accepted}"
     message = pyroformer("diagnose", tmp_path).message
     assert message == f"{tmp_path}: got no spec.yaml; accepted: the folder of a run"
     assert pyroformer("diagnose", tmp_path / "none").message.startswith(f"{tmp_path / 'none'}: got no spec.yaml")

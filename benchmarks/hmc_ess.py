@@ -2,12 +2,12 @@
 
 The posterior is that of `small_transformer` with 100 digits. Every sampler starts, with the same seed, from the same
 trained nets (a draw of the prior, then Adam on the likelihood alone until the negative log-likelihood is below 60),
-warms up as it does by default, and samples until its chains together have evaluated ``--budget`` gradients. What counts
-is the smallest rank-normalised bulk ESS among the log-likelihood and the log-probabilities of 10 other digits, a
-second and per 1,000 gradients of sampling; also with the seconds of warm-up, and compile time apart. Mean and standard
-deviation of the log-likelihood are compared with those of a NUTS run of ours with ``--reference`` gradients, in Monte
-Carlo standard errors. A log-likelihood that is no better than guessing (-230) would be that of a posterior that learnt
-nothing.
+warms up (``--warmup`` steps, twice as many for adjusted MCLMC, ten times for BlackJAX's single steps), and samples
+until its chains together have evaluated ``--budget`` gradients. What counts is the smallest rank-normalised bulk ESS
+among the log-likelihood and the log-probabilities of 10 other digits, a second and per 1,000 gradients of sampling;
+also with the seconds of warm-up, and compile time apart. Mean and standard deviation of the log-likelihood are compared
+with those of a NUTS run of ours with ``--reference`` gradients, in Monte Carlo standard errors. A log-likelihood that
+is no better than guessing (-230) would be that of a posterior that learnt nothing.
 
 One thread; samplers take turns, seed by seed. The last line is JSON: mean, least and largest over the seeds.
 
@@ -359,6 +359,9 @@ def main() -> None:
         density.log_prob_and_grad(density.start().repeat(chains, 1))
         compile_seconds[chains] = round(time.perf_counter() - begin, 1)
     wanted = arguments.only.split(",") if arguments.only else []
+    if unknown := set(wanted) - {name for name, _ in contenders(depth)}:
+        accepted = ", ".join(name for name, _ in contenders(depth))
+        parser.error(f"--only: got {', '.join(sorted(unknown))}; accepted: {accepted}")
     chosen = {name: sampler for name, sampler in contenders(depth) if not wanted or name in wanted}
     records: dict[str, list[dict[str, Any]]] = {name: [] for name in chosen}
     for seed in range(seeds):

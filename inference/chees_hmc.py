@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from ..priors.settings import check
+from ..priors.settings import check, check_option
 from .hmc import HMC
-from .samplers import ChEESKernel
+from .samplers import ChEESKernel, SNAPERKernel
+
+KERNELS: dict[str, type[ChEESKernel]] = {"chees": ChEESKernel, "snaper": SNAPERKernel}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,7 @@ class CheesHMC(HMC):
         length_jitter: Lengths are within this share of the mean, from 0 to 1, by Halton's sequence; default 1, as in
             the paper: from 0 to twice the mean.
         max_steps: Most steps of a trajectory, default 1000.
+        criterion: ``chees`` (default), or ``snaper``: the length is chosen along the first principal component alone.
         target_accept: Acceptance, by the harmonic mean over chains, that the step size is adapted to, between 0 and 1,
             default 0.651, as in the paper.
         device, dtype: See `Driver`.
@@ -36,19 +40,22 @@ class CheesHMC(HMC):
 
     Reference:
         Hoffman, Radul and Sountsov, 2021, "An adaptive MCMC scheme for setting trajectory lengths in Hamiltonian Monte
-        Carlo"; see `ChEESKernel`.
+        Carlo"; Sountsov and Hoffman, 2022, "Focusing on difficult directions for learning HMC trajectory lengths"; see
+        `ChEESKernel` and `SNAPERKernel`.
     """
 
     length_jitter: float = 1.0
+    criterion: Literal["chees", "snaper"] = "chees"
     target_accept: float = 0.651
 
     def __post_init__(self) -> None:
+        check_option(self, "criterion", KERNELS)
         super().__post_init__()
         check(self, "chains", self.chains >= 2, "at least 2 chains, from which lengths are learnt")
 
     @property
     def kernel(self) -> ChEESKernel:
-        return ChEESKernel(
+        return KERNELS[self.criterion](
             length=self.length,
             jitter=self.length_jitter,
             max_steps=self.max_steps,

@@ -21,6 +21,7 @@ from .data import Data, Inputs, first, take
 from .density import Layout
 from .density.layout import sites_of
 from .density.row_coordinates import RowCoordinates, coordinates_of, refusal_of
+from .posterior import MAX_RUNS
 from .prediction import slices
 from .stored_draws import StoredDraws
 
@@ -113,7 +114,7 @@ class RowDraws:
     def __init__(self, model: BayesianModel, data: Data, layout: Layout, keep: bool):
         self.model, self.data, self.layout, self.keep = model, data, layout, keep
         entries = sum(shape.numel() for shape in layout.shapes.values())
-        self.most = max(1, BLOCK // entries)
+        self.most = max(1, min(BLOCK // entries, MAX_RUNS // len(data) + 1))
 
     def __call__(self, z: Tensor) -> dict[str, Tensor]:
         """Of vectors ``[K, s, D]``: values ``[K, s, ...]`` by site, and ``[K, s]`` of what is told beside them."""

@@ -51,8 +51,8 @@ class MCMC(Driver):
         warmup_steps: Steps of adaptation before them, at least 1, default 200.
         chains: How many, default 4.
         thinning: Steps for each draw that is kept, default 1.
-        minutes: Minutes of warm-up and sampling after which a run ends with the draws so far, once each chain has a
-            few; None (default) for no limit. How many draws there are then depends on the machine.
+        minutes: Minutes of warm-up and sampling after which a run ends with the draws so far, once warm-up is over and
+            each chain has a few; None (default) for no limit. How many draws there are then depends on the machine.
         temperature: :math:`T > 0`, default 1.
         compile: Whether the operations of the density are compiled, default False: it takes seconds to minutes before
             the first step, and gives the same numbers to rounding.
@@ -187,9 +187,11 @@ class MCMC(Driver):
         kept = self.resumed(model, guide, data, seed, monitor)
         folder = None if monitor.checkpoint is None else monitor.checkpoint.folder
 
+        own = 2 * seed + 1  # beside the seeds of the nets where chains start
+
         def started(step_size: float | None = None) -> Sampling:
             counted = Counted(density.log_prob_and_grad)
-            chains = Chains(counted, self.kernel, z, seed=seed, warmup_steps=self.warmup_steps, step_size=step_size)
+            chains = Chains(counted, self.kernel, z, seed=own, warmup_steps=self.warmup_steps, step_size=step_size)
             values = RowDraws(model, data, density.layout, self.keep_rows) if model.rows else density.unflatten
             stream = DrawStream(values, len(z), z.shape[1], folder)
             limit = math.inf if self.minutes is None else 60 * self.minutes
@@ -210,6 +212,8 @@ class MCMC(Driver):
 
     def _posterior(self, model: BayesianModel, sampling: Sampling, data: Data) -> DrawsPosterior:
         statistics, warm = sampling.statistics(), sampling.warmup_seconds
+        if not self.kernel.hamiltonian:
+            statistics["energy_error"] = statistics.pop("energy")
         counted = sampling.chains.density
         assert isinstance(counted, Counted)
         draws, told = parted(sampling.stream.draws(), self.chains)
@@ -220,6 +224,7 @@ class MCMC(Driver):
         posterior.info |= {
             "temperature": self.temperature,
             "chains": self.chains,
+            "thinning": self.thinning,
             "divergences": sampling.divergences,
             "acceptance": float(statistics["acceptance"].mean()),
             "step_size": sampling.chains.tuning.step_size,

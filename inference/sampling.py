@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pyro
@@ -116,17 +119,18 @@ class Sampling:
             while not self.ended:
                 try:
                     draw = self.chains.step()
+                    with later_interrupts():
+                        self._take(draw)
+                        self.seconds = time.perf_counter() - started
+                        if self.chains.index <= self.chains.warmup_steps:
+                            self.warmup_seconds = self.seconds
+                        if checkpoint is not None and (checkpoint.due or self.ended):
+                            self.save(checkpoint)
                 except KeyboardInterrupt:
                     if self.draws < FEWEST:
                         raise
-                    self.interrupted = True  # no state is kept: this step was left half done
+                    self.interrupted = True  # no state is kept: a step may have been left half done
                     return
-                self._take(draw)
-                self.seconds = time.perf_counter() - started
-                if self.chains.index <= self.chains.warmup_steps:
-                    self.warmup_seconds = self.seconds
-                if checkpoint is not None and (checkpoint.due or self.ended):
-                    self.save(checkpoint)
 
     def _take(self, draw: Draw) -> None:
         """Keep a step, and tell of it."""
@@ -216,6 +220,22 @@ class Sampling:
             self.chains.density.gradients = content["gradients"]
         for record in self.records:
             self.monitor.record(record)
+
+
+@contextmanager
+def later_interrupts() -> Iterator[None]:
+    """What is done in the block is done whole: the interrupt key is heard at its end."""
+    pressed: list[Any] = []
+    if threading.current_thread() is not threading.main_thread():  # which alone hears it
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def told(draw: Draw) -> Tensor:

@@ -181,7 +181,7 @@ def attention(
 @app.command()
 def diagnose(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished run of a driver with chains.")],
-    weights: Annotated[bool, typer.Option("--weights", help="Tell of every weight too; they are not judged.")] = False,
+    weights: Annotated[bool, typer.Option("--weights", help="Tell of every site too; weights are not judged.")] = False,
     netcdf: Annotated[Path | None, typer.Option(help="File to write for ArviZ, .nc, default none.")] = None,
 ) -> None:
     """Judge the chains of a run: whether they agree, how they moved, what they learnt, and what to try next."""

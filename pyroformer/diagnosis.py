@@ -37,14 +37,15 @@ def diagnosis_of(posterior: Posterior, spec: Spec, data: TaskData, *, weights: b
         return None
     probe = data.test if data.validation is None else data.validation
     y = data.data.y
+    kernel = getattr(spec.driver, "kernel", None)
     observed = int((y != IGNORED).sum()) if data.outputs.per_token else len(y)
     assert probe.y is not None
     return diagnosed(
         posterior,
         probe.x,
         probe.y,
-        target_accept=getattr(spec.driver, "target_accept", None),
-        max_tree_depth=getattr(spec.driver, "max_tree_depth", None),
+        target_accept=getattr(kernel, "target_accept", None),
+        max_tree_depth=getattr(kernel, "max_tree_depth", None),
         num_data=observed,
         weights=weights,
         seed=spec.seed,

@@ -177,11 +177,12 @@ def _fit(spec: Spec, data: TaskData, model: BayesianModel, guide: Any, monitor: 
     if alone := members(posterior, data, seed=spec.seed):
         measured["fit"]["members_test"] = alone
     found = marginals(posterior, seed=spec.seed)
+    if folder is not None:
+        posterior.save(folder / POSTERIOR)  # before draws are looked at, which may take more memory than there is
     judged = diagnosis_of(posterior, spec, data)
     told = {} if judged is None else as_json(judged.to_dict())
     run = Run(spec, posterior, measured, monitor.history, predictions, found, folder, data.source, told)
     if folder is not None:
-        posterior.save(folder / POSTERIOR)
         write_tensors(folder / PREDICTIONS, predictions)
         if run.marginals:
             write_marginals(folder / MARGINALS, run.marginals)

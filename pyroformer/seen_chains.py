@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor
 
 from .inference.diagnostics import Diagnosis
-from .inference.diagnostics.energy import is_hamiltonian
 from .inference.files import read_tensors_and_content, write_tensors
 
 WHOLE = ("log_likelihood", "log_density")
@@ -34,12 +33,8 @@ class SeenChains:
 
 def write_chains(found: Diagnosis, path: Path) -> None:
     """Write what there is to see as safetensors."""
-    energy, density = (found.statistics.get(name) for name in ("energy", "log_density"))
     tensors = {f"trace.{name}": values for name, values in traces(found).items()}
-    if energy is not None and density is not None and is_hamiltonian(energy, density):
-        tensors["energy"] = energy
-    if "divergent" in found.statistics:
-        tensors["divergent"] = found.statistics["divergent"]
+    tensors |= {name: found.statistics[name] for name in ("energy", "divergent") if name in found.statistics}
     told = {"traces": [n.removeprefix("trace.") for n in tensors if n.startswith("trace.")]}
     write_tensors(path, tensors, {**told, "verdict": found.verdict.to_dict()})
 

@@ -121,7 +121,11 @@ class FlatDensity:
                 with warnings.catch_warnings():
                     warnings.filterwarnings("error", message=".*batching rule.*")  # it would be a loop, a slow one
                     several = traced(torch.func.vmap(batchable(self.graph)), z)
-                self._batched[len(z)] = self._finished(cleaned(several, z), z)
+                batched = cleaned(several, z)
+                own = self.joint.value_and_grad(z[0])
+                if not agree(tuple(part[0] for part in batched(z)), own):
+                    raise NotTraceable("for several chains they give other numbers")
+                self._batched[len(z)] = self._finished(batched, z)
             except NotTraceable:
                 self._batched[len(z)] = self._looped
         return self._batched[len(z)](z)
@@ -131,7 +135,12 @@ class FlatDensity:
         return torch.stack(values), torch.stack(gradients)
 
     def _finished(self, graph: GraphModule, z: Tensor) -> Evaluation:
-        return Compiled(fused(graph, z), dynamic=False) if self.compile else graph
+        if not self.compile:
+            return graph
+        quick = fused(graph, z)
+        with torch.no_grad():
+            same = agree(quick(z), graph(z))
+        return Compiled(quick if same else graph, dynamic=False)
 
     def _check(self) -> None:
         """Run the model twice at one place; its own errors are raised as they are."""
@@ -158,7 +167,7 @@ class FlatDensity:
                 stacklevel=3,
             )
             return
-        self.graph, self._single = graph, self._finished(graph, start)
+        self.graph, self._single = graph, self._finished(graph, elsewhere)
 
 
 def agree(own: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> bool:

@@ -78,10 +78,11 @@ def diagnose(
     """
     found = with_chains(posterior)
     statistics = {name: values.detach().cpu() for name, values in found.statistics.items()}
+    if found.info.get("thinning", 1) > 1:  # how energies change is told by successive transitions alone
+        statistics.pop("energy", None)
     whole = {name: Quantity(statistics[name]) for name in reversed(OF_ALL_DATA) if name in statistics}
     quantities = {**whole, **functions(found, x, y, seed=seed)}
-    judged = {**quantities, **(weights_of(found) if weights else {})}
-    lines = table(judged)
+    lines = table({**(weights_of(found) if weights else {}), **quantities})
     told = guess if guess is not None else found.info.get("guess_log_likelihood")
     said = verdict(
         lines,

@@ -64,7 +64,7 @@ def growth(values: Tensor) -> float:
     quarter = max(gone.shape[1] // 4, 1)
     # along one direction: a sum over all entries would hide it behind those that are held
     last = gone[:, -quarter:].flatten(0, 1)
-    direction = last[-1]
+    direction = last[last.square().sum(1).argmax()]
     for _ in range(POWERS):
         direction = torch.nn.functional.normalize(last.mT @ (last @ direction), dim=0)
     along = (gone @ direction).double()

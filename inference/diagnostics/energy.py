@@ -33,11 +33,3 @@ def e_bfmi(energy: Tensor) -> Tensor:
     values = energy.detach().cpu().double()
     found = values.diff(dim=1).square().mean(1) / values.var(1)
     return torch.where(found.isfinite(), found, torch.nan)
-
-
-def is_hamiltonian(energy: Tensor, log_density: Tensor) -> bool:
-    """Whether energies ``[K, S]`` are a kinetic energy above the potential one: those of other samplers are not."""
-    energy, potential = energy.double(), -log_density.double()
-    known = energy.isfinite() & potential.isfinite()
-    room = 1e-4 * (1 + potential[known].abs())  # log-densities may be of single precision
-    return bool(known.any()) and bool((energy[known] >= potential[known] - room).all())

@@ -91,12 +91,11 @@ def layer_norms(posterior: DrawsPosterior, draws: dict[str, Tensor]) -> dict[str
 
 def weights(posterior: DrawsPosterior) -> Quantities:
     """The draws of every site, with the names of their axes where the net says what they are; not judged."""
-    chains, axes = posterior.chains, axes_of(posterior.model)
-    return {
-        name: Quantity(
-            by_chain(values.detach().cpu().reshape(len(values), *axes[name].shape), chains),
-            axes[name].names,
-            judged=False,
-        )
-        for name, values in posterior.draws.items()
-    }
+    known, found = axes_of(posterior.model), {}
+    for name, values in posterior.draws.items():
+        names, shape = _numbered(values), values.shape[1:]
+        if name in known:  # rows of training examples are no weights
+            names, shape = known[name].names, known[name].shape
+        split = by_chain(values.detach().cpu().reshape(len(values), *shape), posterior.chains)
+        found[name] = Quantity(split, names, judged=False)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from .finding import Finding, number
@@ -20,7 +21,16 @@ def mixing(lines: Sequence[Line], chains: int) -> Iterator[Finding]:
         lines: Of the table; those that are not judged are left out.
         chains: ``K``.
     """
-    known = [line for line in lines if line.judged and line.r_hat == line.r_hat]
+    judged = [line for line in lines if line.judged]
+    wild = [line.name for line in judged if not math.isfinite(line.mean)]
+    if wild:
+        yield Finding(
+            "bad",
+            "numbers",
+            f"{wild[0]}{f' and {len(wild) - 1} more' if len(wild) > 1 else ''} is no number in some draws",
+            "look at the draws where it is not: weights that overflow, or an input that the net cannot take",
+        )
+    known = [line for line in judged if line.r_hat == line.r_hat]
     if not known:
         yield Finding(
             "bad",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from .energy import e_bfmi, is_hamiltonian
+from .energy import e_bfmi
 from .finding import Finding, number, percent, which_chains
 
 MANY_DIVERGENCES = 0.02
@@ -30,15 +30,16 @@ def moves(
     """What is to be said of the transitions of chains.
 
     Args:
-        statistics: ``divergent``, ``log_density``, ``acceptance``, ``step_size``, ``depth``, ``energy``, as far as
-            there are any.
+        statistics: ``divergent``, ``log_density``, ``acceptance``, ``step_size``, ``depth``, ``energy`` (a Hamiltonian
+            of successive transitions), as far as there are any.
         target_accept: The acceptance that the step size was adapted to, or None.
         max_tree_depth: Doublings of a trajectory at most, or None.
     """
     stuck = stuck_chains(statistics)
     yield from _stuck(statistics, stuck)
-    yield from _divergences(statistics, stuck)
-    yield from _standing(statistics, stuck)
+    smaller = "a smaller step size" if target_accept is None else "a higher target_accept (0.9 or 0.95)"
+    yield from _divergences(statistics, stuck, smaller)
+    yield from _standing(statistics, stuck, smaller)
     yield from _acceptance(statistics, target_accept)
     yield from _steps(statistics)
     yield from _depth(statistics, max_tree_depth)
@@ -77,7 +78,7 @@ def _stuck(statistics: Statistics, stuck: list[int]) -> Iterator[Finding]:
         )
 
 
-def _divergences(statistics: Statistics, stuck: list[int]) -> Iterator[Finding]:
+def _divergences(statistics: Statistics, stuck: list[int], smaller: str) -> Iterator[Finding]:
     divergent = statistics.get("divergent")
     if divergent is None:
         return
@@ -95,12 +96,11 @@ def _divergences(statistics: Statistics, stuck: list[int]) -> Iterator[Finding]:
         "divergences",
         f"{count} of {found.numel()} transitions diverged ({percent(share)}): there are places that the chains cannot "
         "enter, and draws miss them",
-        "a higher target_accept (0.9 or 0.95), then another form of the prior: non-centred scales, or a prior without "
-        "a funnel",
+        f"{smaller}, then another form of the prior: non-centred scales, or a prior without a funnel",
     )
 
 
-def _standing(statistics: Statistics, stuck: list[int]) -> Iterator[Finding]:
+def _standing(statistics: Statistics, stuck: list[int], smaller: str) -> Iterator[Finding]:
     density = statistics.get("log_density")
     if density is None:
         return
@@ -113,7 +113,7 @@ def _standing(statistics: Statistics, stuck: list[int]) -> Iterator[Finding]:
             "standing still",
             f"{which_chains(list(long), len(density))} stood still for {most}{max(long.values())} of "
             f"{density.shape[1]} draws in one go",
-            "a smaller step size by a higher target_accept",
+            smaller,
         )
 
 
@@ -145,7 +145,7 @@ def _acceptance(statistics: Statistics, target: float | None) -> Iterator[Findin
 
 def _steps(statistics: Statistics) -> Iterator[Finding]:
     size = statistics.get("step_size")
-    if size is None:
+    if size is None or "acceptance" not in statistics:  # a learning rate is small, and falls, as it is told to
         return
     least = float(size.double()[:, -1].min())
     if least < SMALL_STEP:
@@ -173,8 +173,8 @@ def _depth(statistics: Statistics, most: int | None) -> Iterator[Finding]:
 
 
 def _energies(statistics: Statistics) -> Iterator[Finding]:
-    energy, density = statistics.get("energy"), statistics.get("log_density")
-    if energy is None or density is None or energy.shape[1] < 4 or not is_hamiltonian(energy, density):
+    energy = statistics.get("energy")
+    if energy is None or energy.shape[1] < 4:
         return
     found = e_bfmi(energy)
     low = (found < LOW_ENERGY).nonzero().flatten().tolist()

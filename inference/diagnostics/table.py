@@ -14,7 +14,7 @@ from .r_hat import r_hat
 from .standard_errors import mcse_mean, mcse_sd
 
 MOST_LINES = 40
-"""A quantity of more entries has one line, for the worst of them."""
+"""A quantity of more entries that is not judged has one line, for the worst of them."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def table(quantities: Quantities) -> list[Line]:
     """Mean, standard deviation, Monte Carlo errors, effective sample sizes and R-hat of quantities.
 
     Args:
-        quantities: By name; those of more than 40 entries have one line, for the worst of them.
+        quantities: By name; those that are not judged have one line from 41 entries on, for the worst of them.
     """
     return [line for name, quantity in quantities.items() for line in _lines(name, quantity)]
 
@@ -64,7 +64,7 @@ def _lines(name: str, quantity: Quantity) -> Iterator[Line]:
     errors = {"mcse_mean": mcse_mean(flat), "mcse_sd": mcse_sd(flat), "r_hat": r_hat(flat)}
     moments = {"mean": flat.double().mean((0, 1)), "sd": flat.double().flatten(0, 1).std(0)}
     count = flat.shape[-1]
-    if count > MOST_LINES:
+    if count > MOST_LINES and not quantity.judged:
         worst = {key: _largest(found) for key, found in errors.items()}
         worst |= {key: -_largest(-found) for key, found in sizes.items()}
         yield Line(name, count, **{k: float(v.mean()) for k, v in moments.items()}, **worst, judged=quantity.judged)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -43,6 +44,7 @@ class AdjustedMCLMCKernel(TrajectoryKernel):
         reconstruction: windows and pooled variances are those of our other kernels.
     """
 
+    hamiltonian: ClassVar[bool] = False
     length: float = 1.0
     adapt_length: bool = True
     target_accept: float = 0.9

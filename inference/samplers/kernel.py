@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -94,6 +94,9 @@ class Moved(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class Kernel(ABC):
     """A transition of Markov chains, with its settings."""
+
+    hamiltonian: ClassVar[bool] = True
+    """Whether the energy of a transition is a Hamiltonian; of others it is an error of the energy."""
 
     def memory(self, position: Position, streams: Streams) -> Memory:
         """What the kernel carries from step to step beside the position, such as a direction: at the start.

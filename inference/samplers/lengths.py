@@ -66,7 +66,7 @@ class Watched:
     @staticmethod
     def entries(z: Tensor) -> Tensor:
         """Evenly spaced entries ``[K, P]`` of vectors ``[K, D]``."""
-        return z[..., :: -(-z.shape[-1] // MOST_WATCHED)]
+        return z[..., :: -(-z.shape[-1] // MOST_WATCHED)].clone()  # a view would keep all of z
 
     def autocorrelation_time(self) -> float:
         r"""The mean over entries and chains of the integrated autocorrelation time, in steps.

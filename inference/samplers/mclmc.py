@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -51,6 +52,7 @@ class MCLMCKernel(Kernel):
         reconstruction: windows and pooled variances are those of our other kernels, the measurement at the end is ours.
     """
 
+    hamiltonian: ClassVar[bool] = False
     energy_variance: float = 5e-4
     length: float = 1.0
     adapt_length: bool = True

@@ -13,6 +13,7 @@ from torch import Tensor
 from ...models import BayesianModel
 from ..data import Data, take
 from ..density import Layout
+from ..density.batching import batchable, without_mutation
 from ..density.cleaning import cleaned
 from ..density.flat_density import agree
 from ..density.joint import Joint
@@ -108,10 +109,11 @@ class MinibatchDensity:
         z, parts = start + 0.1 * noise.to(start), [part[index] for part in self.parts]
         try:
             first = [part[:batch_size] for part in self.parts]
-            graph = cleaned(traced(self._single, start, *first), start, *first)
+            graph = without_mutation(traced(self._single, start, *first), start, *first)
+            graph = cleaned(graph, start, *first)
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", message=".*batching rule.*")  # it would be a loop, a slow one
-                several = cleaned(traced(torch.func.vmap(graph), z, *parts), z, *parts)
+                several = cleaned(traced(torch.func.vmap(batchable(graph)), z, *parts), z, *parts)
             with torch.no_grad():
                 found, two = several(z, *parts), self._looped(z[:2], *(part[:2] for part in parts))
             if not agree(tuple(values[:2] for values in found), two):

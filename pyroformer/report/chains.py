@@ -61,6 +61,8 @@ def _panels(seen: SeenChains, method: str) -> Iterator[Panel]:
         made, (ax,) = figure(*SIZE)
         trace_lines(ax, values, "", divergent=seen.divergent)
         yield Panel(f"Trace: {label}", to_svg(made, f"trace of {label} of {method}"))
+        if len(values) == 1:  # whose ranks are all there are
+            continue
         made, (ax,) = figure(*SIZE)
         rank_lines(ax, values)
         size = float(r_hat(values)) if values.shape[1] >= 4 else float("nan")

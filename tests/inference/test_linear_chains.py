@@ -14,6 +14,7 @@ SETTINGS = {"num_samples": 100, "warmup_steps": 80, "chains": 4, "dtype": "float
 DRIVERS = {
     "hmc": HMC(**SETTINGS),
     "chees_hmc": CheesHMC(**SETTINGS),
+    "chees_hmc by snaper": CheesHMC(criterion="snaper", **SETTINGS),
     "mclmc": MCLMC(**SETTINGS),
     "mclmc, unadjusted": MCLMC(**SETTINGS, adjusted=False, steps_per_draw=5),
 }

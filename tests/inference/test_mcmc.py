@@ -1,6 +1,9 @@
 """What drivers of Markov chains tell of their draws, and how they keep them."""
 
 import math
+import os
+import signal
+import time
 from dataclasses import replace
 
 import pytest
@@ -23,6 +26,7 @@ from pyroformer.inference import stored_draws as stored_file
 from pyroformer.inference.density import FlatDensity
 from pyroformer.inference.log_likelihood import guess_log_likelihood, log_likelihoods
 from pyroformer.inference.samplers import Chains
+from pyroformer.inference.sampling import Sampling
 from pyroformer.inference.stored_draws import DrawStream
 from pyroformer.models import BayesianModel, Categorical, Gaussian, Output, Series, Transformer
 from pyroformer.priors import Fixed, Normal, SettingError
@@ -296,6 +300,23 @@ def test_the_interrupt_key_keeps_what_was_drawn(sampled, folder, monkeypatch, tm
     if folder:
         resumed = SHORT.run(model(noise="random"), None, DATA, 3, Monitor(checkpoint))
         assert same(resumed.draws, whole.draws) and "interrupted" not in resumed.info
+
+
+def test_the_interrupt_key_waits_until_a_step_is_kept(sampled, monkeypatch):
+    plain = Sampling._take
+
+    def take(self, draw):
+        if self.chains.index == 4 + 2 * 5 - 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        plain(self, draw)
+
+    monkeypatch.setattr(Sampling, "_take", take)
+    stopped = SHORT.run(model(noise="random"), None, DATA, 3)
+    assert stopped.info["interrupted"] == {"draws": 4, "of": 6}
+    assert torch.equal(stopped.by_chain()["0.weight"], sampled[0].by_chain()["0.weight"][:, :4])
+    with pytest.raises(KeyboardInterrupt):  # as ever afterwards
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
 
 
 def test_a_budget_of_time_ends_a_run_with_the_draws_so_far(sampled, tmp_path):

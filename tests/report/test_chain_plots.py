@@ -47,7 +47,7 @@ def test_ranks_are_flat_where_chains_agree_and_slope_where_they_do_not(ax):
     assert rank_lines(ax, values) is ax
     heights = [patch.get_data().values for patch in ax.patches if hasattr(patch, "get_data")]
     assert len(heights) == 4 and all(h.mean() == pytest.approx(1.0) for h in heights)
-    assert max(abs(h - 1).max() for h in heights) < 1.2
+    assert max(abs(h - 1).max() for h in heights) < 0.6
     apart = values.clone()
     apart[2] += 3
     other = Figure().subplots()

@@ -31,7 +31,7 @@ def rank_lines(ax: Axes, values: Tensor) -> Axes:
     ranks = average_ranks(values.double().cpu().reshape(-1, 1)).reshape(chains, draws).numpy()
     bins = max(4, min(BINS, draws // FEWEST))
     edges = np.linspace(0, chains * draws, bins + 1)
-    reach = 1.645 * np.sqrt((bins - 1) / draws)
+    reach = 1.645 * np.sqrt((bins - 1) / draws * (1 - 1 / chains))  # ranks are drawn without replacement
     ax.axhspan(1 - reach, 1 + reach, color=MUTED, alpha=0.15, linewidth=0)
     for index, chain in enumerate(ranks):
         share = np.histogram(chain - 0.5, edges)[0] * bins / draws

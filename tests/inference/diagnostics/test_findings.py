@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from pyroformer.inference.diagnostics import Quantity, table, verdict
+from pyroformer.inference.diagnostics.drift import growth
+from pyroformer.inference.diagnostics.moves import moves
 
 
 def chains(seed=0, shape=(4, 250)):
@@ -70,11 +72,28 @@ def test_steps_shrunk_to_nothing(judge):
     assert found.level == "bad" and "2.0e-09" in found.text
 
 
+def test_learning_rates_are_no_step_sizes(sound):
+    told = {"log_density": sound["log_density"], "step_size": torch.full((4, 250), 1e-8)}
+    assert not list(moves(told))
+    assert list(moves({**told, "acceptance": sound["acceptance"]}))  # planted: a sampler with steps of that size
+
+
+def test_a_function_that_is_no_number_is_told(judge):
+    wild = chains()
+    wild[1, 7] = float("inf")
+    assert "f is no number in some draws" in judge(wild)["numbers"].text
+
+
+def test_drift_is_seen_beside_a_chain_that_never_moved():
+    walk = chains(5, (3, 400)).cumsum(1)
+    walk[-1] = 0.0
+    assert growth(walk) > 2.5 > growth(chains(5, (3, 400)))
+
+
 def test_energies_that_move_slowly(judge, sound):
     slow = sound["energy"] + torch.linspace(0, 60, 250)
     found = judge(energy=slow)
     assert list(found) == ["energy"] and "E-BFMI of all chains is low (least 0.0" in found["energy"].text
-    assert judge(energy=chains(6).cumsum(1) * 1e-9) == {}  # errors of a sampler without momenta: no energies
 
 
 def test_chains_that_stand_still(judge, sound):

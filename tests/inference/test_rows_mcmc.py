@@ -5,6 +5,7 @@ import torch
 from pyro import poutine
 
 from pyroformer.inference import HMC, ML, NUTS, Checkpoint, Data, Monitor, Posterior, StoredDraws
+from pyroformer.inference.diagnostics import weights
 from pyroformer.inference.latent_rows import count_numbers, mean_entropy
 from pyroformer.models import BayesianModel, Gaussian, Output, Tokens, Transformer
 from pyroformer.priors import (
@@ -56,6 +57,12 @@ def test_weights_are_kept_and_rows_where_they_are_asked_for(kept, tmp_path):
     assert torch.equal(again.draws[SITES[1]], kept.draws[SITES[1]])
     assert torch.equal(again.predict(X, 12).probabilities, kept.predict(X, 12).probabilities)
     assert all(torch.equal(again.statistics[name], value) for name, value in kept.statistics.items())
+
+
+def test_kept_rows_are_told_of_beside_the_weights(kept):
+    found = weights(kept)
+    assert found[SITES[0]].values.shape == (2, 6, 5, 2, 3, 3) and not found[SITES[0]].judged
+    assert found["head.weight"].dims == ("unit", "input")
 
 
 def test_the_log_likelihood_is_that_of_the_rows_that_were_drawn(kept):

@@ -93,7 +93,7 @@ def weights(posterior: DrawsPosterior) -> Quantities:
     """The draws of every site, with the names of their axes where the net says what they are; not judged."""
     known, found = axes_of(posterior.model), {}
     for name, values in posterior.draws.items():
-        names, shape = _numbered(values), values.shape[1:]
+        names, shape = _numbered(values), tuple(values.shape[1:])
         if name in known:  # rows of training examples are no weights
             names, shape = known[name].names, known[name].shape
         split = by_chain(values.detach().cpu().reshape(len(values), *shape), posterior.chains)

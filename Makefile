@@ -2,7 +2,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOWEST := .venv-lowest/bin
 PIP := -q --disable-pip-version-check
-WHEEL_TESTS := installed.py priors report $(addprefix guides/test_,stock.py mean_field.py dirichlet_rows.py delta.py) \
+WHEEL_TESTS := installed.py report $(addprefix guides/test_,stock.py mean_field.py dirichlet_rows.py delta.py) \
+	$(addprefix priors/test_,compiling.py correlated.py densities.py globs.py masked_dirichlet.py row_laws.py settings.py weight_priors.py) \
 	$(addprefix pyroformer/test_,spec.py mistakes.py)
 
 .DEFAULT_GOAL := help

@@ -225,15 +225,16 @@ class Sampling:
 @contextmanager
 def later_interrupts() -> Iterator[None]:
     """What is done in the block is done whole: the interrupt key is heard at its end."""
-    pressed: list[Any] = []
-    if threading.current_thread() is not threading.main_thread():  # which alone hears it
+    main, usual = threading.current_thread() is threading.main_thread(), signal.default_int_handler
+    if not main or signal.getsignal(signal.SIGINT) is not usual:  # it is not heard here, or otherwise
         yield
         return
-    before = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    pressed: list[Any] = []
+    signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, usual)
     if pressed:
         raise KeyboardInterrupt
 

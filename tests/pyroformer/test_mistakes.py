@@ -332,9 +332,14 @@ WRONG_SPECS = {
         "under this law only the ratios of weights matter, and all would be equal",
     ),
     "rows in the hands of a sampler of weights": (
-        '{driver: nuts, prior: {"*.rows": dirichlet_rows, "*": normal}}',
-        "driver: got nuts; accepted: a driver for attention rows, such as svi: "
-        "nuts does not sample blocks.0.attention.rows",
+        '{driver: sgld, prior: {"*.rows": dirichlet_rows, "*": normal}}',
+        "driver: got sgld; accepted: a driver for attention rows, such as svi: "
+        "sgld does not sample blocks.0.attention.rows",
+    ),
+    "rows that no chain can draw": (
+        '{driver: nuts, prior: {"*.rows": gamma_rows, "*": normal}}',
+        "driver: got nuts; accepted: rows that count in full, kl_weight: 1 and kl_normalization: none, or there is no "
+        "joint density to draw from: see the prior of blocks.0.attention.rows",
     ),
     "nothing to infer": (
         "{driver: svi, prior: fixed}",

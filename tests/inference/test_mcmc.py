@@ -95,7 +95,8 @@ def test_info_says_what_was_done(sampled):
     assert info["log_likelihood"]["mean"] == pytest.approx(float(likelihoods.mean()))
     assert info["log_likelihood"]["sd"] == pytest.approx(float(likelihoods.std()))
     assert info["guess_log_likelihood"] == pytest.approx(guess_log_likelihood(DATA.y))
-    assert info["chains"] == 3 and info["temperature"] == 1.0 and info["divergences"] == 0
+    assert info["chains"] == 3 and info["temperature"] == 1.0
+    assert info["divergences"] >= int(sampled[0].statistics["divergent"].sum())
     assert info["gradients"] >= int(sampled[0].statistics["steps"].sum())
     assert {"seconds", "warmup_seconds", "compile_seconds", "step_size"} < set(info) and "interrupted" not in info
 

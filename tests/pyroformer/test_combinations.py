@@ -56,7 +56,7 @@ FEW = ("normal", "hierarchical")
 
 @pytest.fixture(autouse=True)
 def no_more_than_is_needed(monkeypatch):
-    """Of importance there are as few as tell something, 50 draws on the 8 examples; attention is looked at elsewhere."""
+    """Few draws tell something of importance: 50 on the 8 examples. Attention is looked at elsewhere."""
     monkeypatch.setattr("pyroformer.evaluation.MOST_PASSES", 8 * FEWEST_DRAWS)
     monkeypatch.setattr("pyroformer.run.has_attention", lambda posterior: False)
 

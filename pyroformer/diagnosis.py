@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,6 +97,9 @@ def _check(run: Run, target: Path | None) -> None:
         return
     if target.is_dir() or target.suffix.lower() != ".nc":
         raise SpecError("--netcdf", str(target), "a file that ends in .nc")
+    parent = next(folder for folder in target.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise SpecError("--netcdf", str(target), f"a file in a folder; {parent} cannot be written to, or is none")
     if reason := missing():
         raise SpecError("--netcdf", str(target), reason)
 

@@ -79,6 +79,9 @@ def test_what_is_refused(run, pyroformer, toy, tmp_path, monkeypatch):
     assert pyroformer("diagnose", tmp_path / "none").message.startswith(f"{tmp_path / 'none'}: got no spec.yaml")
     message = pyroformer("diagnose", run.folder, "--netcdf", tmp_path / "nuts.txt").message
     assert message == f"--netcdf: got {tmp_path / 'nuts.txt'}; accepted: a file that ends in .nc"
+    target = run.folder / "spec.yaml" / "nuts.nc"
+    message = pyroformer("diagnose", run.folder, "--netcdf", target).message
+    assert message.startswith(f"--netcdf: got {target}; accepted: a file in a folder; {target.parent} ")
     monkeypatch.setattr("pyroformer.inference.diagnostics.datatree.find_spec", lambda name: None)
     message = pyroformer("diagnose", run.folder, "--netcdf", tmp_path / "nuts.nc").message
     assert "pip install 'pyroformer[diag]'" in message and not (tmp_path / "nuts.nc").exists()

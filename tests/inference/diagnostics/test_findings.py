@@ -158,7 +158,8 @@ def test_a_table_of_many_entries_has_one_line_of_the_worst():
     values = torch.randn(4, 100, 50, generator=torch.Generator().manual_seed(0))
     values[1, :, 7] += 3
     values[..., 9] = 1.0
-    (line,) = table({"w": Quantity(values, ("entry",))})
+    assert len(table({"w": Quantity(values, ("entry",))})) == 50  # what is judged is told one by one
+    (line,) = table({"w": Quantity(values, ("entry",), judged=False)})
     each = table({f"w{i}": Quantity(values[..., i]) for i in range(50)})
     assert line.entries == 50 and line.name == "w"
     assert line.r_hat == pytest.approx(each[7].r_hat) and line.r_hat > 1.4

@@ -4,9 +4,6 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import MCMC
-from pyro.infer import NUTS as PyroNUTS
-from pyro.ops.stats import effective_sample_size
 
 from pyroformer.inference import InferenceError
 from pyroformer.inference.density import FlatDensity
@@ -196,35 +193,6 @@ def test_a_funnel_in_its_non_centred_form(exact, distance):
     assert distance(samples.z, torch.zeros(5).double(), variances.diag()) < 5
     assert not samples.transitions.divergent.any()
     assert distance(samples.z, torch.zeros(5).double(), (variances * 1.6).diag()) > 5  # planted
-
-
-def noisy_line(x, y):
-    slope = pyro.sample("slope", dist.Normal(torch.zeros(()).double(), 2.0))
-    scale = pyro.sample("scale", dist.Gamma(torch.tensor(2.0).double(), 2.0))
-    with pyro.plate("data", len(x)):
-        pyro.sample("y", dist.Normal(slope * x, scale), obs=y)
-
-
-def test_draws_agree_with_those_of_pyro():
-    x = torch.linspace(-1, 1, 8, dtype=torch.float64)
-    y = 0.7 * x + 0.4 * torch.randn(8, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    oracle = MCMC(PyroNUTS(noisy_line), num_samples=200, warmup_steps=60, disable_progbar=True)
-    oracle.run(x, y)
-    theirs = {name: values.view(1, -1) for name, values in oracle.get_samples().items()}
-    density = FlatDensity(noisy_line, (x, y))
-    samples = collect(
-        Chains(density.log_prob_and_grad, NUTSKernel(), torch.zeros(4, 2).double(), warmup_steps=100), 150
-    )
-    ours = {name: values.view(4, -1) for name, values in density.unflatten(samples.z.flatten(0, 1)).items()}
-
-    def apart(one, other):
-        error = sum(v.var() / effective_sample_size(v) for v in (one, other)).sqrt()
-        return float((one.mean() - other.mean()).abs() / error)
-
-    for name in theirs:
-        assert apart(ours[name], theirs[name]) < 5
-        assert apart(ours[name] ** 2, theirs[name] ** 2) < 5
-    assert apart(samples.z[..., 1], theirs["scale"]) > 5  # planted: not taken back to the support
 
 
 def test_a_state_of_another_kernel_is_refused(correlated):

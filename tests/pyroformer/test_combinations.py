@@ -88,7 +88,9 @@ def is_accepted(prior, guide, driver, folder):
 
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("prior", PRIORS)
-def test_runs_or_is_refused(prior, driver, tmp_path):
+def test_runs_or_is_refused(prior, driver, tmp_path, monkeypatch):
+    if prior not in FEW:  # importance asks a guide for its density: the prior is a number to it
+        monkeypatch.setattr("pyroformer.run.k_hat", lambda *given, **settings: {})
     accept = is_accepted if driver in CHAINS - {"nuts", "sgld"} and prior not in FEW else runs
     accepted = {guide for guide in GUIDES if accept(PRIORS[prior], GUIDES[guide], DRIVERS[driver], tmp_path / guide)}
     # no guide means the right guide: it is refused only where every guide is

@@ -1,5 +1,6 @@
 """The JSON schema: valid itself, and at one with `Spec`, `pyroformer list`, the studies and the README."""
 
+import functools
 import importlib.util
 import json
 import re
@@ -34,8 +35,11 @@ def lists_of(file):
     return module
 
 
+once = functools.cache(schema)
+
+
 def validator(document, part=None):
-    whole = schema(document)
+    whole = once(document)
     if part is not None:
         whole = {"$schema": whole["$schema"], "$ref": f"#/$defs/{part}", "$defs": whole["$defs"]}
     return jsonschema.Draft202012Validator(whole)
@@ -237,7 +241,7 @@ def test_a_new_export_is_in_it(monkeypatch):
 
     monkeypatch.setattr(package.priors, "Another", Another, raising=False)
     monkeypatch.setattr(package.priors, "__all__", [*package.priors.__all__, "Another"])
-    check = validator("spec")
+    check = jsonschema.Draft202012Validator(schema("spec"))
     assert check.is_valid({"task": "digits", "prior": {"another": {"scale": 2}}})
     assert check.is_valid({"task": "digits", "prior": {"hierarchical": {"prior": "another"}}})
     assert not check.is_valid({"task": "digits", "prior": {"another": {"scal": 2}}})

@@ -7,6 +7,7 @@ import math
 import pyro
 import torch
 from pyro import poutine
+from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
 from ..models.calling import eval_mode
@@ -62,3 +63,12 @@ def guess_log_likelihood(y: Tensor) -> float:
         return float(-0.5 * len(y) * (1 + (2 * math.pi * variance).log()).sum())
     counts = y[y >= 0].unique(return_counts=True)[1].double()
     return float((counts * (counts / counts.sum()).log()).sum())
+
+
+def convergence(values: Tensor) -> dict[str, float]:
+    """Mean and standard deviation of ``[K, S]``; effective sample size and split R-hat where there are enough draws."""
+    found = {"mean": float(values.mean()), "sd": float(values.std()) if values.numel() > 1 else 0.0}
+    if values.shape[1] >= 4:
+        found["effective_samples"] = float(effective_sample_size(values))
+        found["r_hat"] = float(split_gelman_rubin(values))
+    return found

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
 from ..guides import Guide
@@ -23,7 +22,7 @@ from .draws_posterior import DrawsPosterior
 from .driver import Driver, Families, not_all_random
 from .latent_rows import LOG_LIKELIHOOD, RowDraws, count_numbers, parted, warn_of_queries
 from .latent_rows import refusal as refusal_of_rows
-from .log_likelihood import guess_log_likelihood, log_likelihoods
+from .log_likelihood import convergence, guess_log_likelihood, log_likelihoods
 from .monitor import Monitor
 from .point import MAP
 from .posterior import Posterior
@@ -106,6 +105,8 @@ class MCMC(Driver):
         check(self, "start", start.place == self.place, "a driver with the same device and dtype")
         enough = not isinstance(start, DeepEnsemble) or start.size >= self.chains
         check(self, "start", enough, f"an ensemble of at least {self.chains} members: one for each chain")
+        draws = getattr(start, "chains", 1) * getattr(start, "num_samples", self.chains)
+        check(self, "start", draws >= self.chains, f"a driver with at least {self.chains} draws: one for each chain")
 
     @property
     @abstractmethod
@@ -230,12 +231,7 @@ class MCMC(Driver):
             "step_size": sampling.chains.tuning.step_size,
             "gradients": counted.gradients,
             "warmup_seconds": round(warm, 2),
-            "log_likelihood": {
-                "mean": float(log_likelihood.mean()),
-                "sd": float(log_likelihood.std()),
-                "effective_samples": float(effective_sample_size(log_likelihood)),
-                "r_hat": float(split_gelman_rubin(log_likelihood)),
-            },
+            "log_likelihood": convergence(log_likelihood),
             "guess_log_likelihood": guess_log_likelihood(data.y),
         }
         if sampling.interrupted:

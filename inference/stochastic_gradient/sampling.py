@@ -15,13 +15,13 @@ from ...models import BayesianModel
 from ..data import Data
 from ..draws_posterior import DrawsPosterior
 from ..errors import InferenceError
-from ..log_likelihood import guess_log_likelihood
+from ..log_likelihood import convergence, guess_log_likelihood
 from ..monitor import Monitor
 from ..optimize import validation_nll
 from ..samplers.streams import Streams
 from .minibatch_density import Estimate, MinibatchDensity
 from .motion import Motion, Surroundings
-from .statistics import convergence, densities
+from .statistics import densities
 
 if TYPE_CHECKING:
     from .driver import StochasticGradientMCMC

@@ -1,10 +1,9 @@
-"""What is known of every draw: its densities on all data, and how far chains agree about them."""
+"""What is known of every draw: its densities on all data."""
 
 from __future__ import annotations
 
 import pyro
 import torch
-from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
 from ...models.calling import eval_mode
@@ -41,12 +40,3 @@ def densities(
         volume = torch.stack([torch.as_tensor(layout.placed(each)[1]).double().cpu() for each in z])
     log_likelihood, log_prior = torch.cat(likelihoods).cpu(), torch.cat(priors).cpu()
     return log_likelihood, (log_likelihood + log_prior) / temperature + volume
-
-
-def convergence(values: Tensor) -> dict[str, float]:
-    """Mean and standard deviation of ``[K, S]``; effective sample size and split R-hat where there are enough draws."""
-    found = {"mean": float(values.mean()), "sd": float(values.std()) if values.numel() > 1 else 0.0}
-    if values.shape[1] >= 4:
-        found["effective_samples"] = float(effective_sample_size(values))
-        found["r_hat"] = float(split_gelman_rubin(values))
-    return found

@@ -10,6 +10,7 @@ from pyroformer.inference import (
     MAP,
     ML,
     NUTS,
+    SGLD,
     SVI,
     SWAG,
     Data,
@@ -219,3 +220,9 @@ def test_a_start_with_too_few_draws_is_refused():
 def test_a_start_that_the_density_refuses_is_named():
     with pytest.raises(InferenceError, match="chain 0: the log-density or its gradient is not finite"):
         HMC(**QUICK, start="prior").run(model(Cauchy(scale=1e30)), None, DATA, SEED)
+
+
+def test_a_start_with_too_few_draws_is_refused_before_it_runs():
+    with pytest.raises(SettingError, match="at least 4 draws: one for each chain"):
+        HMC(chains=4, start=SGLD(chains=1, num_samples=3))
+    HMC(chains=4, start=SGLD(chains=2, num_samples=2))

@@ -5,7 +5,8 @@ import torch
 
 from pyroformer.inference import Data, DrawsPosterior
 from pyroformer.inference.density import FlatDensity
-from pyroformer.inference.stochastic_gradient.statistics import convergence, densities
+from pyroformer.inference.log_likelihood import convergence
+from pyroformer.inference.stochastic_gradient.statistics import densities
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.25])

@@ -92,6 +92,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def is_leftover(path: Path) -> bool:
+    """Whether a path has one of the temporary names of `replacing`: a process writes to it, or was killed while it did."""
+    return path.match(".*.*.new") or path.match(".*.*.old")
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files that a killed process left in a folder that no other process works in."""
     for left in folder.glob(".*.*.new"):

@@ -44,6 +44,7 @@ from .run_folder import (
     changed_since,
     content_of,
     history_of,
+    is_trace,
     marginals_of,
     metrics_of,
     predictions_of,
@@ -229,8 +230,12 @@ def check_folder(folder: Path, spec: Spec, source: Mapping[str, Any] | None = No
         raise SpecError("task", "arrays with inputs or a likelihood of its own", "a task that its folder can hold")
     if folder.is_file():
         raise SpecError("--out", str(folder), "a folder; this is a file")
-    if folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
-        if not (folder / SPEC).is_file():
+    there = {path.name for path in folder.iterdir() if not is_trace(path)} if folder.is_dir() else set()
+    in_memory = isinstance(spec.task, Arrays) and spec.task.file is None
+    if there == {ARRAYS} and in_memory and _same_arrays(folder, spec):
+        return  # killed before its spec was written
+    if there:
+        if SPEC not in there:
             raise SpecError("--out", str(folder), "a new or empty folder, or one with a run; this holds something else")
         if found := difference(yamlfile.read(folder / SPEC), _stored(spec, folder)):
             raise SpecError("--out", str(folder), f"a new folder; this one holds a run of another spec ({found})")

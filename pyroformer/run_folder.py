@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import yamlfile
 from .choices import SpecError
-from .inference.files import read_json, read_tensors
+from .inference.files import is_leftover, read_json, read_tensors
 from .inference.marginals import Marginal, read_marginals
 from .seen_chains import SeenChains, read_chains
 from .viewer.data import SeenAttention
@@ -28,6 +28,11 @@ RUNS = "runs"
 WHOLE = "a file as a run left it; this one is missing or damaged"
 
 
+def is_trace(path: Path) -> bool:
+    """Whether a path says no more than that a process works beside it, or was killed before it had written a file."""
+    return path.name == LOCK or is_leftover(path)
+
+
 def check_study_folder(folder: Path) -> None:
     """Raise a `SpecError` unless files of a study may be written into a folder: it is new, empty, or holds a study.
 
@@ -39,7 +44,7 @@ def check_study_folder(folder: Path) -> None:
     cells = folder.glob(f"{RUNS}/*/seed-*")
     if any((cell / file).is_file() for cell in cells for file in (SPEC, LOCK)):
         return
-    if folder.is_dir() and any(path.name != LOCK and not path.is_dir() for path in folder.rglob("*")):
+    if folder.is_dir() and any(not (path.is_dir() or is_trace(path)) for path in folder.rglob("*")):
         accepted = "a new or empty folder, or one with a study; this holds something else"
         raise SpecError("--out", str(folder), accepted)
 

@@ -17,7 +17,8 @@ from ..report.plots.prior_predictive import (
     token_sizes,
 )
 from ..report.svg import Panel, figure, to_svg
-from ..run import LOCK, alone_in, environment
+from ..run import alone_in, environment
+from ..run_folder import is_trace
 from .classes import NEARLY_ALL, ClassBeliefs
 from .predictive import PriorPredictive
 from .rows import ONE_HOT, UNIFORM
@@ -30,7 +31,7 @@ def check_beliefs_folder(folder: Path) -> None:
     """Raise a `SpecError` when a folder holds something else than the beliefs of a prior, or is none."""
     if folder.is_file():
         raise SpecError("--out", str(folder), "a folder; this is a file")
-    if folder.is_dir() and {path.name for path in folder.iterdir()} - {PAGE, NUMBERS, LOCK}:
+    if folder.is_dir() and {path.name for path in folder.iterdir() if not is_trace(path)} - {PAGE, NUMBERS}:
         accepted = f"a new or empty folder, or one with {NUMBERS} and {PAGE}; this holds something else"
         raise SpecError("--out", str(folder), accepted)
 

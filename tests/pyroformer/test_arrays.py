@@ -229,3 +229,11 @@ def test_a_file_that_is_gone(tmp_path):
     with pytest.raises(SpecError, match=r"an existing \.npz file") as error:
         Spec(task={"arrays": {"file": str(tmp_path / "gone.npz")}})
     assert error.value.path == "task.arrays.file"
+
+
+def test_a_folder_left_with_arrays_alone_is_taken_by_a_run_on_these_arrays_only(tmp_path):
+    task, other = (Task.from_arrays(x, REALS[:, 0], x, REALS[:, 0]) for x in (REALS, REALS + 1))
+    task.write(tmp_path / "arrays.npz")
+    with pytest.raises(SpecError, match="this holds something else"):
+        fit(Spec(task=other, model=NET, driver={"ml": {"epochs": 1}}), out=tmp_path)
+    assert fit(Spec(task=task, model=NET, driver={"ml": {"epochs": 1}}), out=tmp_path).folder == tmp_path

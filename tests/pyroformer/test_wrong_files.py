@@ -56,6 +56,16 @@ def test_an_output_folder_that_holds_something_else(pyroformer, write, toy, tmp_
     assert [p.name for p in folder.iterdir()] == ["chapter1.tex"]
 
 
+@pytest.mark.parametrize("left", [(".spec.yaml.71.new",), (".lock", ".environment.json.71.new"), (".arrays.npz.71.new",)])
+def test_a_folder_of_a_process_killed_before_its_spec_was_written_is_taken(pyroformer, write, toy, tmp_path, left):
+    spec, folder = write(toy), tmp_path / "run"
+    folder.mkdir()
+    for name in left:
+        (folder / name).write_text("task: {toy")
+    assert pyroformer("run", spec, "--out", folder, "--quiet").code == 0
+    assert not [path.name for path in folder.glob(".*.new")]
+
+
 def test_an_output_folder_that_holds_another_run(pyroformer, write, toy, tmp_path):
     spec, folder = write(toy), tmp_path / "run"
     assert pyroformer("run", spec, "--out", folder, "--quiet").code == 0

@@ -93,7 +93,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a path has one of the temporary names of `replacing`: a process writes to it, or was killed while it did."""
+    """Whether a path has a temporary name of `replacing`: a process writes to it, or was killed while it did."""
     return path.match(".*.*.new") or path.match(".*.*.old")
 
 

@@ -56,7 +56,7 @@ def test_an_output_folder_that_holds_something_else(pyroformer, write, toy, tmp_
     assert [p.name for p in folder.iterdir()] == ["chapter1.tex"]
 
 
-@pytest.mark.parametrize("left", [(".spec.yaml.71.new",), (".lock", ".environment.json.71.new"), (".arrays.npz.71.new",)])
+@pytest.mark.parametrize("left", [[".spec.yaml.71.new"], [".lock", ".environment.json.71.new"], [".arrays.npz.71.new"]])
 def test_a_folder_of_a_process_killed_before_its_spec_was_written_is_taken(pyroformer, write, toy, tmp_path, left):
     spec, folder = write(toy), tmp_path / "run"
     folder.mkdir()

@@ -20,23 +20,32 @@ ORDER = 6
 class EnergyStepSize:
     r"""A step size that is adapted until the mean square of the errors of the energy is the wanted one.
 
-    .. math:: \epsilon = \Bigg(\frac{\sum_t \gamma^{-t}\, \overline{(\Delta E_t)^2} / (v\, \epsilon_t^6)}
-        {\sum_t \gamma^{-t}}\Bigg)^{-1/6}
+    .. math:: \ln \epsilon_{t+1} = \ln \epsilon_t + a_t \Big(\frac1C - s_t\Big), \qquad
+        s_t = \min\Big(\frac{\overline{(\Delta E_t)^2}}{C\, v},\, 1\Big), \qquad
+        a_t = \Big(1 + \frac{n_t}{5}\Big)^{-0.7}, \qquad
+        \ln \bar\epsilon_t = t^{-3/4} \ln \epsilon_t + (1 - t^{-3/4}) \ln \bar\epsilon_{t-1}
 
-    A divergence makes it smaller by a fifth, and forgets what was learnt with larger ones, which may be used again only
-    little by little. Errors that are no numbers are no part of the mean, and do not spoil it.
+    with :math:`C = 5`, and :math:`n_t` the number of times that the bracket has changed its sign. The errors of nets
+    come in bursts, whose squares are thousands of times the usual ones and make up nearly all of their mean: a mean of
+    logarithms, or weights that leave bursts out of account, would lead to steps that are far too large, and a plain
+    mean would follow the last burst. A divergence is a share of 1, and makes the step smaller by a fifth at least.
 
     Args:
         wanted: The mean square :math:`v`.
         step_size: To begin with.
 
+    Attributes:
+        step_size: :math:`\epsilon_t`, for the next transition.
+        average: :math:`\bar\epsilon_t`, to go on with.
+
     Reference:
-        Robnik, De Luca, Silverstein and Seljak, 2023, "Microcanonical Hamiltonian Monte Carlo", Sec. 4.2, without its
-        weights, which leave large errors out of account; a reconstruction.
+        Robbins and Monro, 1951, "A stochastic approximation method"; Kesten, 1958, "Accelerated stochastic
+        approximation" (gains that fall when the sign changes); what is wanted: Robnik, De Luca, Silverstein and Seljak,
+        2023, "Microcanonical Hamiltonian Monte Carlo", Sec. 4.2.
     """
 
-    KEPT, SHRUNK, GROWTH = 0.93, 0.8, 1.5
-    RECOVERY = 1.02
+    CAP, SHRUNK = 5.0, 0.8
+    DELAY, DECAY, AVERAGED = 5.0, 0.7, 0.75
 
     def __init__(self, wanted: float, step_size: float):
         self.wanted = wanted
@@ -44,7 +53,8 @@ class EnergyStepSize:
 
     def restart(self, step_size: float) -> None:
         """Begin anew from a step size."""
-        self.step_size, self.total, self.weight, self.most = step_size, 0.0, 0.0, math.inf
+        self.step_size = self.average = step_size
+        self.count, self.changes, self.grew = 0, 0, True
 
     def update(self, mean_square: float, diverged: bool) -> None:
         """Take the errors of a transition into account.
@@ -53,32 +63,41 @@ class EnergyStepSize:
             mean_square: Of those that are numbers.
             diverged: Whether there were others.
         """
+        share = 1.0 if diverged else min(mean_square / (self.CAP * self.wanted), 1.0)
+        change = (1 / self.CAP - share) * (1 + self.changes / self.DELAY) ** -self.DECAY
         if diverged:
-            self.step_size *= self.SHRUNK
-            self.total, self.weight, self.most = 0.0, 0.0, self.step_size
-            return
-        self.total = self.KEPT * self.total + mean_square / (self.wanted * self.step_size**ORDER)
-        self.weight = self.KEPT * self.weight + 1
-        self.most *= self.RECOVERY
-        found = (self.weight / self.total) ** (1 / ORDER) if self.total > 0 else math.inf
-        self.step_size = min(found, self.most, self.GROWTH * self.step_size)
+            change = min(change, math.log(self.SHRUNK))
+        self.count += 1
+        self.changes += (change > 0) != self.grew
+        self.grew = change > 0
+        log_step = math.log(self.step_size) + change
+        weight = self.count**-self.AVERAGED
+        self.step_size = math.exp(log_step)
+        self.average = math.exp(weight * log_step + (1 - weight) * math.log(self.average))
 
     def state(self) -> Tensor:
         """Everything that changes, in float64."""
-        return torch.tensor([self.step_size, self.total, self.weight, self.most], dtype=torch.float64)
+        numbers = [self.step_size, self.average, float(self.count), float(self.changes), float(self.grew)]
+        return torch.tensor(numbers, dtype=torch.float64)
 
     def restore(self, state: Tensor) -> None:
         """Go on from where `state` was taken."""
-        self.step_size, self.total, self.weight, self.most = state.tolist()
+        self.step_size, self.average, count, changes, grew = state.tolist()
+        self.count, self.changes, self.grew = int(count), int(changes), bool(grew)
 
 
 class EnergyCheck:
     """Measures the mean square of errors with a step size that stays, and makes it smaller where there is too much.
 
+    By a tenth at most at a time: where errors come in bursts, their mean square falls with a far higher power of the
+    step size than that of its order, and the step would become much smaller than it need be.
+
     Args:
         wanted: The mean square.
         block: Transitions of a measurement.
     """
+
+    LEAST = 0.9
 
     def __init__(self, wanted: float, block: int):
         self.wanted, self.block = wanted, block
@@ -94,7 +113,7 @@ class EnergyCheck:
             return 1.0
         realised = self.total / self.count
         self.total, self.count = 0.0, 0
-        return min(1.0, (self.wanted / realised) ** (1 / ORDER)) if realised > 0 else 1.0
+        return min(1.0, max(self.LEAST, (self.wanted / realised) ** (1 / ORDER))) if realised > 0 else 1.0
 
     def state(self) -> Tensor:
         """Everything that changes, in float64."""
@@ -122,10 +141,10 @@ class EnergyWarmup(Adaptation):
 
     Reference:
         Robnik, De Luca, Silverstein and Seljak, 2023, "Microcanonical Hamiltonian Monte Carlo", Sec. 4.2 and 4.3; a
-        reconstruction, but for the check, which is ours.
+        reconstruction, but for the step size's way to the wanted square and for the check, which are ours.
     """
 
-    FACTOR, MOST_CHANGE, FEWEST, BLOCKS = 0.4, 4.0, 20, 3
+    FACTOR, MOST_CHANGE, FEWEST, BLOCKS = 0.4, 4.0, 20, 4
 
     def __init__(self, tuning: Tuning, steps: int, wanted: float, adapt_length: bool):
         super().__init__(tuning)
@@ -143,7 +162,7 @@ class EnergyWarmup(Adaptation):
         mean_square, diverged = float(moved.transition.energy.square().mean()), bool(moved.transition.divergent.any())
         if self.count <= self.checking:
             self.sizes.update(mean_square, diverged)
-            step_size = self.sizes.step_size
+            step_size = self.sizes.step_size if self.count < self.checking else self.sizes.average
         else:
             step_size *= self.check.factor(mean_square, diverged)
         self.masses.update(moved.position.z)

@@ -2,12 +2,12 @@
 
 The posterior is that of `small_transformer` with 100 digits. Every sampler starts, with the same seed, from the same
 trained nets (a draw of the prior, then Adam on the likelihood alone until the negative log-likelihood is below 60),
-warms up (NUTS with ``--warmup`` draws, adjusted MCLMC with twice as many, MCLMC with 40 times as many steps), and samples
-until its chains together have evaluated ``--budget`` gradients. What counts is the smallest rank-normalised bulk ESS
-among the log-likelihood and the log-probabilities of 10 other digits, a second and per 1,000 gradients of sampling;
-also with the seconds of warm-up, and compile time apart. Mean and standard deviation of the log-likelihood are compared
-with those of a NUTS run of ours with ``--reference`` gradients, in Monte Carlo standard errors. A log-likelihood that
-is no better than guessing (-230) would be that of a posterior that learnt nothing.
+warms up (NUTS with ``--warmup`` draws, adjusted MCLMC with twice as many, MCLMC with 40 times as many steps), and
+samples until its chains together have evaluated ``--budget`` gradients. What counts is the smallest rank-normalised
+bulk ESS among the log-likelihood and the log-probabilities of 10 other digits, a second and per 1,000 gradients of
+sampling; also with the seconds of warm-up, and compile time apart. Mean and standard deviation of the log-likelihood
+are compared with those of a NUTS run of ours with ``--reference`` gradients, in Monte Carlo standard errors. A
+log-likelihood that is no better than guessing (-230) would be that of a posterior that learnt nothing.
 
 One thread; samplers take turns, seed by seed. The last line is JSON: mean, least and largest over the seeds.
 

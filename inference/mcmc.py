@@ -26,6 +26,7 @@ from .log_likelihood import convergence, guess_log_likelihood, log_likelihoods
 from .monitor import Monitor
 from .point import MAP
 from .posterior import Posterior
+from .prior_variances import prior_variances
 from .samplers import Chains, Kernel
 from .sampling import FEWEST, Counted, Sampling
 from .stored_draws import DrawStream
@@ -42,8 +43,9 @@ class MCMC(Driver):
     .. math:: w_s \sim p(w \mid y)^{1/T} \propto \big(p(y \mid w)\, p(w)\big)^{1/T}
 
     The chains move over the unconstrained numbers of all sites, and share one step size and one diagonal mass matrix,
-    which warm-up finds. Their state is kept in a checkpoint, from which a stopped run goes on bit for bit; whole parts
-    of the draws go to files beside it. The interrupt key ends a run with the draws so far, once each chain has a few.
+    which warm-up finds, from the widths of the priors on. Their state is kept in a checkpoint, from which a stopped run
+    goes on bit for bit; whole parts of the draws go to files beside it. The interrupt key ends a run with the draws so
+    far, once each chain has a few.
 
     Args:
         num_samples: Draws kept from each chain, at least 4, default 200.
@@ -192,7 +194,11 @@ class MCMC(Driver):
 
         def started(step_size: float | None = None) -> Sampling:
             counted = Counted(density.log_prob_and_grad)
-            chains = Chains(counted, self.kernel, z, seed=own, warmup_steps=self.warmup_steps, step_size=step_size)
+            mass = prior_variances(model, density.layout, own)
+            warm = self.warmup_steps
+            chains = Chains(
+                counted, self.kernel, z, seed=own, warmup_steps=warm, step_size=step_size, inverse_mass=mass
+            )
             values = RowDraws(model, data, density.layout, self.keep_rows) if model.rows else density.unflatten
             stream = DrawStream(values, len(z), z.shape[1], folder)
             limit = math.inf if self.minutes is None else 60 * self.minutes

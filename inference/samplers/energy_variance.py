@@ -128,10 +128,11 @@ class EnergyCheck:
 class EnergyWarmup(Adaptation):
     r"""Masses by the variances of all chains, the step size by the errors of the energy, then the length, then a check.
 
-    After the last window of variances come four tenths of the remaining steps in which the step size alone is adapted,
-    three in which draws are watched, :math:`L = 0.4\, \epsilon \tau` with the autocorrelation time :math:`\tau` in
-    steps of the integrator, and three in which the mean square of the errors is measured, and the step size made
-    smaller where it is more than wanted.
+    The windows of variances are in the first half: transitions are short, and bursts of errors are seen in many only.
+    After the last one come four tenths of the remaining steps in which the step size alone is adapted, three in which
+    draws are watched, :math:`L = 0.4\, \epsilon \tau` with the autocorrelation time :math:`\tau` in steps of the
+    integrator, and three in which the mean square of the errors is measured, and the step size made smaller where it is
+    more than wanted.
 
     Args:
         tuning: To begin with.
@@ -149,7 +150,7 @@ class EnergyWarmup(Adaptation):
     def __init__(self, tuning: Tuning, steps: int, wanted: float, adapt_length: bool):
         super().__init__(tuning)
         self.adapt_length = adapt_length
-        self.masses = Masses(steps, len(tuning.inverse_mass))
+        self.masses = Masses(steps // 2, len(tuning.inverse_mass))
         left = steps - self.masses.last
         self.watching, self.checking = steps - int(0.6 * left), steps - int(0.3 * left)
         self.sizes = EnergyStepSize(wanted, tuning.step_size)

@@ -169,7 +169,8 @@ def test_draws_in_files_are_those_in_memory(kept, monkeypatch, tmp_path):
     assert isinstance(streamed.draws, StoredDraws) and len(streamed.draws.parts) == 6
     assert set(streamed.draws) == set(kept.draws) and set(streamed.statistics) == set(kept.statistics)
     for found, expected in ((streamed.draws, kept.draws), (streamed.statistics, kept.statistics)):
-        assert all(torch.equal(found[name], expected[name]) for name in expected)
+        for name in expected:  # rows of another number of draws at once are rounded otherwise
+            assert torch.allclose(found[name], expected[name], rtol=1e-13, atol=1e-15, equal_nan=True), name
     assert torch.equal(streamed.predict(X, 12).probabilities, kept.predict(X, 12).probabilities)
     again = HMC(**QUICK, keep_rows=True).run(tokens(), None, Data(X, Y), 0, monitor)  # from its end
     assert torch.equal(again.statistics["log_likelihood"], kept.statistics["log_likelihood"])

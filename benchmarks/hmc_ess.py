@@ -9,9 +9,11 @@ sampling; also with the seconds of warm-up, and compile time apart. Mean and sta
 are compared with those of a NUTS run of ours with ``--reference`` gradients, in Monte Carlo standard errors. A
 log-likelihood that is no better than guessing (-230) would be that of a posterior that learnt nothing.
 
-One thread; samplers take turns, seed by seed. The last line is JSON: mean, least and largest over the seeds.
+Every run is a process of its own, on one thread and one core; with ``--jobs 2`` two of them go side by side. With
+``--records`` what a run found is added to a file, and is not measured again: a stopped benchmark goes on. The last line
+is JSON: mean, least and largest over the seeds.
 
-    python benchmarks/hmc_ess.py [--budget 40000] [--seeds 3] [--reference 400000] [--only ours_nuts] [--quick]
+    python benchmarks/hmc_ess.py [--budget 20000] [--seeds 3] [--jobs 1] [--records FILE] [--only ours_nuts] [--quick]
 """
 
 from __future__ import annotations
@@ -19,10 +21,16 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import platform
+import queue
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyro
@@ -40,6 +48,7 @@ from pyroformer.models import BayesianModel
 
 DIGITS, PROBES, TRAINED = 100, 10, -60.0
 GUESSING = -DIGITS * math.log(10)
+REFERENCE = "reference"
 MCLMC_STEPS = 40
 """Steps of warm-up of MCLMC for each draw of warm-up of NUTS."""
 
@@ -93,7 +102,7 @@ class Run:
         z: Draws ``[K, S, D]``.
         seconds, gradients: Of sampling.
         warm_seconds, warm_gradients: Of warm-up.
-        compile_seconds: Of compiling that is not in the seconds; None for ours, which compile once before all runs.
+        compile_seconds: Of compiling that is not in the seconds.
     """
 
     z: Tensor
@@ -260,7 +269,11 @@ def ours(kernel: Any, chains: int, slower: int = 1) -> Sampler:
     """
 
     def run(problem: Problem, seed: int) -> Run:
-        start, density = problem.trained(seed, chains), problem.density
+        density = problem.density
+        begin = time.perf_counter()
+        density.log_prob_and_grad(density.start().repeat(chains, 1))
+        compiling = time.perf_counter() - begin
+        start = problem.trained(seed, chains)
         mass, warmup = torch.full((density.size,), SD**2), slower * problem.warmup
         moving = Chains(density.log_prob_and_grad, kernel, start, seed=seed, warmup_steps=warmup, inverse_mass=mass)
 
@@ -269,7 +282,7 @@ def ours(kernel: Any, chains: int, slower: int = 1) -> Sampler:
             return draw.z, int(draw.transition.steps.sum())
 
         kept, numbers = timed(step, warmup, problem.budget)
-        return Run(torch.stack(kept, 1), *numbers)
+        return Run(torch.stack(kept, 1), *numbers, compiling)
 
     return run
 
@@ -285,8 +298,10 @@ def contenders(depth: int) -> Iterator[tuple[str, Sampler]]:
             yield "blackjax_mclmc", blackjax_mclmc
     yield "ours_nuts", ours(NUTSKernel(max_tree_depth=depth), 1)
     yield "ours_nuts_4", ours(NUTSKernel(max_tree_depth=depth), 4)
-    yield "ours_mclmc", ours(MCLMCKernel(), 4, MCLMC_STEPS // MCLMCKernel().steps_per_draw)
-    yield "ours_adjusted_mclmc", ours(AdjustedMCLMCKernel(), 4, 2)
+    more = MCLMC_STEPS // MCLMCKernel().steps_per_draw
+    yield "ours_mclmc", ours(MCLMCKernel(), 1, more)
+    yield "ours_mclmc_4", ours(MCLMCKernel(), 4, more)
+    yield "ours_adjusted_mclmc_4", ours(AdjustedMCLMCKernel(), 4, 2)
 
 
 def measured(problem: Problem, run: Run) -> dict[str, Any]:
@@ -338,43 +353,95 @@ def spread(records: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def one(name: str, seed: int, budget: int, warmup: int, quick: bool) -> dict[str, Any]:
+    """Run one sampler in this process."""
+    one_thread()
+    depth = 3 if quick else 8
+    model, x, y = bayesian_net(DIGITS)
+    density = FlatDensity(model, (x, y), compile=not quick)
+    problem = Problem(model, x, y, density, warmup, budget, depth)
+    samplers = dict(contenders(depth))
+    return measured(problem, samplers["ours_nuts_4" if name == REFERENCE else name](problem, seed))
+
+
+def in_processes(
+    tasks: list[tuple[str, int, int]], warmup: int, quick: bool, jobs: int, kept: Path | None
+) -> dict[tuple[str, int], dict[str, Any]]:
+    """Run samplers in processes of their own, each on a core of its own.
+
+    Args:
+        tasks: Name, seed and budget of each.
+        warmup, quick: Settings of all.
+        jobs: How many at once.
+        kept: A file of what was found before, to which this is added.
+    """
+    found = {}
+    if kept is not None and kept.exists():
+        for line in kept.read_text().splitlines():
+            record = json.loads(line)
+            if (record["name"], record["seed"], record["budget"]) in tasks and record["warmup"] == warmup:
+                found[record["name"], record["seed"]] = record["found"]
+    cores: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for core in sorted(os.sched_getaffinity(0))[:jobs]:
+        cores.put(core)
+
+    def run(task: tuple[str, int, int]) -> None:
+        name, seed, budget = task
+        core = cores.get()
+        command = [sys.executable, __file__, "--one", name, "--seed", seed, "--budget", budget, "--warmup", warmup]
+        command += ["--core", core] + (["--quick"] if quick else [])
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        try:
+            ended = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True, env=environment)
+        finally:
+            cores.put(core)
+        if ended.returncode:
+            raise RuntimeError(f"{name} with seed {seed} failed")
+        line = ended.stdout.splitlines()[-1]
+        found[name, seed] = json.loads(line)
+        record = {"name": name, "seed": seed, "budget": budget, "warmup": warmup, "found": found[name, seed]}
+        if kept is not None:
+            with kept.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+        print(f"{name} seed {seed} {line}", flush=True)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(run, [task for task in tasks if task[:2] not in found]))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--budget", type=int, default=40_000, help="gradients of sampling, default 40000")
-    parser.add_argument("--warmup", type=int, default=150, help="steps of warm-up of HMC, default 150")
+    parser.add_argument("--budget", type=int, default=20_000, help="gradients of sampling, default 20000")
+    parser.add_argument("--warmup", type=int, default=150, help="draws of warm-up of NUTS, default 150")
     parser.add_argument("--seeds", type=int, default=3, help="default 3")
-    parser.add_argument("--reference", type=int, default=400_000, help="gradients of the long NUTS run, default 400000")
+    parser.add_argument("--reference", type=int, default=200_000, help="gradients of the long NUTS run, default 200000")
     parser.add_argument("--only", default="", help="names of samplers, default all")
-    parser.add_argument("--eager", action="store_true", help="our density without compiling")
+    parser.add_argument("--jobs", type=int, default=1, help="samplers at once, each on a core of its own, default 1")
+    parser.add_argument("--records", type=Path, help="a file of what was measured before, to which is added")
     parser.add_argument("--quick", action="store_true", help="a smoke test: numbers without meaning")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--core", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    one_thread()
-    budget, warmup, seeds = (300, 3, 1) if arguments.quick else (arguments.budget, arguments.warmup, arguments.seeds)
-    reference_budget = budget if arguments.quick else arguments.reference
-    model, x, y = bayesian_net(DIGITS)
-    density = FlatDensity(model, (x, y), compile=not (arguments.eager or arguments.quick))
-    depth = 3 if arguments.quick else 8
-    problem = Problem(model, x, y, density, warmup, budget, depth)
-    compile_seconds = {}
-    for chains in (1, 4):
-        begin = time.perf_counter()
-        density.log_prob_and_grad(density.start().repeat(chains, 1))
-        compile_seconds[chains] = round(time.perf_counter() - begin, 1)
-    wanted = arguments.only.split(",") if arguments.only else []
-    if unknown := set(wanted) - {name for name, _ in contenders(depth)}:
-        accepted = ", ".join(name for name, _ in contenders(depth))
-        parser.error(f"--only: got {', '.join(sorted(unknown))}; accepted: {accepted}")
-    chosen = {name: sampler for name, sampler in contenders(depth) if not wanted or name in wanted}
-    records: dict[str, list[dict[str, Any]]] = {name: [] for name in chosen}
-    for seed in range(seeds):
-        for name, sampler in chosen.items():
-            found = measured(problem, sampler(problem, seed))
-            records[name].append(found)
-            brief = {key: round(v, 3) if isinstance(v, float) else v for key, v in found.items()}
-            print(f"{name} seed {seed} {json.dumps(brief)}", flush=True)
-    longer = replace(problem, budget=reference_budget)
-    long = measured(longer, ours(NUTSKernel(max_tree_depth=depth), 4)(longer, seeds))
-    print(f"reference {json.dumps(long)}", flush=True)
+    if arguments.one:
+        os.sched_setaffinity(0, {arguments.core})
+        found = one(arguments.one, arguments.seed, arguments.budget, arguments.warmup, arguments.quick)
+        print(json.dumps(found))
+        return
+    quick, seeds = arguments.quick, 1 if arguments.quick else arguments.seeds
+    budget, warmup = (2000, 3) if quick else (arguments.budget, arguments.warmup)
+    reference_budget = budget if quick else arguments.reference
+    depth = 3 if quick else 8
+    names = [name for name, _ in contenders(depth)]
+    wanted = arguments.only.split(",") if arguments.only else names
+    if unknown := set(wanted) - set(names):
+        parser.error(f"--only: got {', '.join(sorted(unknown))}; accepted: {', '.join(names)}")
+    tasks = [(name, seed, budget) for seed in range(seeds) for name in names if name in wanted]
+    reference = (REFERENCE, seeds, reference_budget)
+    runs = in_processes([*tasks, reference], warmup, quick, arguments.jobs, arguments.records)
+    long = runs[reference[:2]]
+    records = {name: [runs[name, seed] for seed in range(seeds)] for name in names if name in wanted}
     means = {name: sum(r["ess_per_second"] for r in found) / seeds for name, found in records.items()}
     peer = max((value for name, value in means.items() if name.startswith("numpyro")), default=None)
     result = {
@@ -391,8 +458,7 @@ def main() -> None:
         "digits": DIGITS,
         "guessing": round(GUESSING, 1),
         "threads": 1,
-        "compiled": density.compile,
-        "compile_seconds": compile_seconds,
+        "jobs": arguments.jobs,
         "torch": torch.__version__,
         "pyro": pyro.__version__,
         "machine": platform.machine(),

@@ -365,7 +365,7 @@ def one(name: str, seed: int, budget: int, warmup: int, quick: bool) -> dict[str
 
 
 def in_processes(
-    tasks: list[tuple[str, int, int]], warmup: int, quick: bool, jobs: int, kept: Path | None
+    tasks: list[tuple[str, int, int]], warmup: int, quick: bool, jobs: int, kept: Path | None, measured: bool
 ) -> dict[tuple[str, int], dict[str, Any]]:
     """Run samplers in processes of their own, each on a core of its own.
 
@@ -374,6 +374,7 @@ def in_processes(
         warmup, quick: Settings of all.
         jobs: How many at once.
         kept: A file of what was found before, to which this is added.
+        measured: Whether that is all.
     """
     found = {}
     if kept is not None and kept.exists():
@@ -406,7 +407,7 @@ def in_processes(
         print(f"{name} seed {seed} {line}", flush=True)
 
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(run, [task for task in tasks if task[:2] not in found]))
+        list(pool.map(run, [task for task in tasks if task[:2] not in found and not measured]))
     return found
 
 
@@ -415,10 +416,11 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=20_000, help="gradients of sampling, default 20000")
     parser.add_argument("--warmup", type=int, default=150, help="draws of warm-up of NUTS, default 150")
     parser.add_argument("--seeds", type=int, default=3, help="default 3")
-    parser.add_argument("--reference", type=int, default=200_000, help="gradients of the long NUTS run, default 200000")
+    parser.add_argument("--reference", type=int, default=200_000, help="gradients of the long NUTS run, 0 for none")
     parser.add_argument("--only", default="", help="names of samplers, default all")
     parser.add_argument("--jobs", type=int, default=1, help="samplers at once, each on a core of its own, default 1")
     parser.add_argument("--records", type=Path, help="a file of what was measured before, to which is added")
+    parser.add_argument("--measured", action="store_true", help="tell what is in the records, and measure nothing")
     parser.add_argument("--quick", action="store_true", help="a smoke test: numbers without meaning")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
@@ -438,22 +440,23 @@ def main() -> None:
     if unknown := set(wanted) - set(names):
         parser.error(f"--only: got {', '.join(sorted(unknown))}; accepted: {', '.join(names)}")
     tasks = [(name, seed, budget) for seed in range(seeds) for name in names if name in wanted]
-    reference = (REFERENCE, seeds, reference_budget)
-    runs = in_processes([*tasks, reference], warmup, quick, arguments.jobs, arguments.records)
-    long = runs[reference[:2]]
-    records = {name: [runs[name, seed] for seed in range(seeds)] for name in names if name in wanted}
-    means = {name: sum(r["ess_per_second"] for r in found) / seeds for name, found in records.items()}
+    if reference_budget:
+        tasks.append((REFERENCE, seeds, reference_budget))
+    runs = in_processes(tasks, warmup, quick, arguments.jobs, arguments.records, arguments.measured)
+    long = runs.get((REFERENCE, seeds))
+    found = {name: [runs[name, seed] for seed in range(seeds) if (name, seed) in runs] for name in wanted}
+    records = {name: found[name] for name in names if found.get(name)}
+    means = {name: sum(r["ess_per_second"] for r in each) / len(each) for name, each in records.items()}
     peer = max((value for name, value in means.items() if name.startswith("numpyro")), default=None)
     result = {
         "samplers": {name: spread(found) for name, found in records.items()},
         "over_numpyro": {n: round(v / peer, 3) for n, v in means.items() if n.startswith("ours")} if peer else None,
-        "from_reference": {
-            name: [standard_errors(record, long) for record in found] for name, found in records.items()
-        },
-        "reference": {key: round(v, 4) if isinstance(v, float) else v for key, v in long.items()},
+        "from_reference": long
+        and {name: [standard_errors(record, long) for record in each] for name, each in records.items()},
+        "reference": long and {key: round(v, 4) if isinstance(v, float) else v for key, v in long.items()},
         "budget": budget,
         "warmup": warmup,
-        "seeds": seeds,
+        "seeds": {name: len(each) for name, each in records.items()},
         "max_tree_depth": depth,
         "digits": DIGITS,
         "guessing": round(GUESSING, 1),

@@ -21,7 +21,7 @@ PROBES = 10
 def functions(posterior: DrawsPosterior, x: Inputs, y: Tensor, *, seed: int = 0) -> Quantities:
     r"""What is judged of the draws of a posterior: predictions, attention and norms.
 
-    .. math:: \ln p(y_n \mid x_n, w_s), \qquad \tfrac1N \sum_n A^{(l, h)}_{n, T, k}, \qquad
+    .. math:: \ln p(y_n \mid x_n, w_s), \qquad \tfrac1N \sum_n A^{(l, (h))}_{n, T, k}, \qquad
         \Big(\tfrac1{|w_l|} \sum_i w_{l, i}^2\Big)^{1/2}
 
     Args:
@@ -32,7 +32,8 @@ def functions(posterior: DrawsPosterior, x: Inputs, y: Tensor, *, seed: int = 0)
 
     Returns:
         ``log_probability`` of the probe's observations, ``[K, S, N]``; ``attention`` of every layer of ours: three
-        entries (the first, middle and last key) of the row of the last query of each head, averaged over the probe,
+        entries (the first, middle and last key) of the row of the last query of each head, averaged over the probe, in
+        the order of their size over heads, the largest first (heads may change places, and the net remains the same),
         ``[K, S, H, 3]``; ``norm``, the root mean square of the weights of every layer, ``[K, S, L]``; and the sites of
         the likelihood, such as the scale of noise. What is the same in every draw is there too: it has no statistics.
     """
@@ -44,7 +45,7 @@ def functions(posterior: DrawsPosterior, x: Inputs, y: Tensor, *, seed: int = 0)
     def see(name: str, rows: Tensor, mask: Tensor | None) -> None:
         length = rows.shape[-1]
         keys = sorted({0, length // 2, length - 1})
-        last = rows[..., -1, keys].mean(-3)
+        last = rows[..., -1, keys].mean(-3).sort(-2, descending=True).values
         parts[attention_name(name)].append(last.reshape(-1, *last.shape[-2:]).double().cpu())
 
     layers: tuple[str, ...] = ()
@@ -65,7 +66,7 @@ def functions(posterior: DrawsPosterior, x: Inputs, y: Tensor, *, seed: int = 0)
     for name in sorted(whole, key=lambda name: ("log_probability", "norm").index(name) if name in dims else 2):
         values = whole[name]
         if len(values) == posterior.num_samples:
-            own = ("head", "key") if name.startswith("attention") else _numbered(values)
+            own = ("rank", "key") if name.startswith("attention") else _numbered(values)
             labels = {"layer": layers} if name == "norm" else {}
             found[name] = Quantity(by_chain(values, posterior.chains), dims.get(name, own), labels)
     return found

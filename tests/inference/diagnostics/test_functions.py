@@ -5,7 +5,7 @@ import pytest
 import torch
 from pyro import poutine
 
-from pyroformer.inference import SVI, Data
+from pyroformer.inference import SVI, Data, DrawsPosterior
 from pyroformer.inference.diagnostics import diagnose, functions, loo, pointwise_log_likelihood, weights
 from pyroformer.models.watching import watching
 from pyroformer.priors import SettingError
@@ -37,10 +37,31 @@ def test_attention_is_that_of_the_last_query(transformer, examples):
     by_hand(transformer, 45, x[:10], y[:10], lambda name, found, mask: rows.update({name: found}))
     found = functions(transformer, x, y)
     layers = [name for name in found if name.startswith("attention.")]
-    assert len(layers) == 2 and found[layers[0]].dims == ("head", "key")
+    assert len(layers) == 2 and found[layers[0]].dims == ("rank", "key")
     first = next(iter(rows.values()))
     expected = first.mean(0)[:, -1, [0, first.shape[-1] // 2, first.shape[-1] - 1]].double()
+    expected = expected.sort(0, descending=True).values
     assert torch.allclose(found[layers[0]].values[2, 5], expected, atol=1e-5)
+
+
+def exchanged(posterior, outputs):
+    """The draws of the second chain with its two heads in the other order: of queries, keys, values, and of outputs."""
+    draws = {name: values.clone() for name, values in posterior.draws.items()}
+    for name, values in draws.items():
+        own = values[20:40]
+        if any(f".{part}." in name for part in ("query", "key", "value")):
+            values[20:40] = own.unflatten(1, (2, 4)).flip(1).flatten(1, 2)
+        elif name.endswith("output.weight") and outputs:
+            values[20:40] = own.unflatten(2, (2, 4)).flip(2).flatten(2, 3)
+    return DrawsPosterior(posterior.model, draws, chains=3, statistics=posterior.statistics)
+
+
+@pytest.mark.parametrize("outputs", [True, False])
+def test_heads_that_change_places_change_nothing(transformer, examples, outputs):
+    before, after = (functions(each, *examples) for each in (transformer, exchanged(transformer, outputs)))
+    assert before.keys() == after.keys()
+    same = [torch.allclose(before[name].values, after[name].values, atol=1e-5) for name in before]
+    assert all(same) is outputs  # planted: their outputs remain in place
 
 
 def test_norms_are_root_mean_squares_by_layer(transformer, examples):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from markupsafe import Markup
@@ -170,9 +171,14 @@ def breakable(name: str) -> str:
     return name.replace(".", ".\u200b")
 
 
+def own_history(result: Result) -> list[Mapping[str, Any]]:
+    """What a method told of itself, without what it started from, unless that is all there is."""
+    return [record for record in result.history if record.get("part") != "start"] or list(result.history)
+
+
 def _weighs_prior(result: Result) -> bool:
     """Whether the fit looked at the prior: maximum likelihood does not."""
-    weights = [record["beta"] for record in result.history if "beta" in record]
+    weights = [record["beta"] for record in own_history(result) if "beta" in record]
     return not weights or any(weights)
 
 
@@ -188,7 +194,7 @@ def bound_panels(comparison: Comparison, styles: Mapping[str, Style]) -> list[Pa
     """For each method its bound and the parts of it below each other; without a prior's weight the likelihood alone."""
     panels = []
     for method in comparison.methods:
-        histories = [result.history for result in comparison.of(method)]
+        histories = [own_history(result) for result in comparison.of(method)]
         wanted = list(PARTS) if any(map(_weighs_prior, comparison.of(method))) else ["log_likelihood"]
         lines = {part: [line for history in histories for line in run_lines(history, part)] for part in wanted}
         # a part that is zero throughout is not there

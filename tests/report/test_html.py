@@ -13,8 +13,10 @@ from rich.console import Console
 
 from pyroformer.report import cells, columns, rich_table, write_csv, write_html, write_long_csv
 from pyroformer.report.columns import details, texts
+from pyroformer.report.figures import bound_panels, own_history
 from pyroformer.report.fits import how_it_went, learned
 from pyroformer.report.html import render
+from pyroformer.report.plots import method_styles
 from pyroformer.results import Comparison, Reference, Result
 
 VOID = {"meta", "link", "br", "img", "path", "use", "line", "rect"}
@@ -171,6 +173,17 @@ def test_how_the_fits_went_folds_members_and_seeds(classification):
     assert dict(rows)["ensemble of 5"] == ["best", "30, 31, 32", "0.3", "20, 21, 22", *[""] * 4]
     many = Comparison("", "", [Result("a", seed, {}, {"fit": {"acceptance": seed / 10}}, [], {}) for seed in range(6)])
     assert how_it_went(many)[1] == [("a", ["0 to 0.5, median 0.25"])]
+
+
+def test_a_method_is_shown_without_what_it_started_from(class_result):
+    """The log joint of chains, not the training of the nets where they start; a post-hoc method has nothing else."""
+    start = [{"part": "start", "chain": 0, "epoch": i, "log_likelihood": -2.0, "beta": 0.0} for i in (1, 2)]
+    drawn = [{"draw": i, "stage": "sample", "log_joint": -1.0} for i in (1, 2)]
+    chains = replace(class_result("ML", 0, size=40), history=start + drawn)
+    assert own_history(chains) == drawn
+    assert own_history(replace(chains, history=start)) == start
+    (panel,) = bound_panels(Comparison("", "", [chains]), method_styles(["ML"]))
+    assert "log joint" in panel.svg and "log-likelihood" not in panel.svg
 
 
 def odd_comparisons(class_result, real_result):

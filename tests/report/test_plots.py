@@ -108,9 +108,9 @@ def test_members_and_chains_are_runs_of_their_own(ax):
     elbo_curves(ax, [epochs([-3.0, -1.0], member=0) + epochs([-5.0, -3.0], member=1)])
     assert ax.lines[0].get_xydata().tolist() == [[1, -4.0], [2, -2.0]]
     other = Figure().subplots()
-    draws = [{"draw": 1 + i % 3, "stage": "warmup" if i < 3 else "sample", "log_joint": -i} for i in range(6)]
+    draws = [{"draw": 5 + 5 * (i % 3), "stage": "warmup" if i < 3 else "sample", "log_joint": -i} for i in range(6)]
     elbo_curves(other, [draws], part="log_joint")
-    assert other.lines[0].get_xdata().tolist() == [1, 2, 3, 4, 5, 6]  # the numbering starts again after the warm-up
+    assert other.lines[0].get_xdata().tolist() == [5, 10, 15, 20, 25, 30]  # numbers start again after the warm-up
     assert other.get_xlabel() == "draw"
 
 

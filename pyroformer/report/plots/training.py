@@ -78,10 +78,15 @@ def validation_curves(
 def run_lines(history: History, key: str) -> list[Line]:
     """One line a run (a part, a member, a chain, or all): positions and the finite values of ``key`` at them."""
     runs: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
+    warm: dict[tuple[Any, ...], float] = {}
     for record in history:
-        run = runs.setdefault(tuple(record.get(label) for label in ("part", "member", "chain")), [])
-        # draws are numbered anew after the warm-up, epochs are not
-        place = record.get("epoch", len(run) + 1)
+        labels = tuple(record.get(label) for label in ("part", "member", "chain"))
+        run = runs.setdefault(labels, [])
+        place = record.get("epoch", record.get("draw", len(run) + 1))
+        if record.get("stage") == "warmup":
+            warm[labels] = place
+        elif "draw" in record:  # numbered anew after the warm-up
+            place += warm.get(labels, 0)
         run.append((place, record[key] if is_number(record.get(key)) else np.nan))
     lines = [np.array(run, dtype=float).T for run in runs.values()]
     finite = [line[:, np.isfinite(line[1])] for line in lines]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,10 @@ from torch import Tensor
 
 class WriteError(OSError):
     """A file could not be written: the disk is full, or the folder may not be written to."""
+
+
+LEFTOVER = re.compile(r"\..+\.\d+\.(new|old)")
+"""The names that `replacing` writes to: that of the file, and the number of the process."""
 
 
 @contextmanager
@@ -94,17 +99,17 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def is_leftover(path: Path) -> bool:
     """Whether a path has a temporary name of `replacing`: a process writes to it, or was killed while it did."""
-    return path.match(".*.*.new") or path.match(".*.*.old")
+    return LEFTOVER.fullmatch(path.name) is not None
 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files that a killed process left in a folder that no other process works in."""
-    for left in folder.glob(".*.*.new"):
-        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
-    for old in folder.glob(".*.*.old"):
-        path = folder / old.name[1:].rsplit(".", 2)[0]
-        # killed between the two renames: the old one is all there is
-        shutil.rmtree(old) if path.exists() else old.rename(path)
+    for left in [path for path in folder.iterdir() if is_leftover(path)]:
+        path = folder / left.name[1:].rsplit(".", 2)[0]
+        if left.suffix == ".old" and not path.exists():
+            left.rename(path)  # killed between the two renames: the old one is all there is
+        else:
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], content: Mapping[str, Any] | None = None) -> None:

@@ -6,7 +6,7 @@ import math
 import time
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -192,13 +192,9 @@ class MCMC(Driver):
 
         own = 2 * seed + 1  # beside the seeds of the nets where chains start
 
-        def started(step_size: float | None = None) -> Sampling:
+        def started(**tuning: Any) -> Sampling:
             counted = Counted(density.log_prob_and_grad)
-            mass = prior_variances(model, density.layout, own)
-            warm = self.warmup_steps
-            chains = Chains(
-                counted, self.kernel, z, seed=own, warmup_steps=warm, step_size=step_size, inverse_mass=mass
-            )
+            chains = Chains(counted, self.kernel, z, seed=own, warmup_steps=self.warmup_steps, **tuning)
             values = RowDraws(model, data, density.layout, self.keep_rows) if model.rows else density.unflatten
             stream = DrawStream(values, len(z), z.shape[1], folder)
             limit = math.inf if self.minutes is None else 60 * self.minutes
@@ -213,7 +209,7 @@ class MCMC(Driver):
                 monitor.checkpoint.clear()
             else:
                 return sampling
-        sampling = started()
+        sampling = started(inverse_mass=prior_variances(model, density.layout, own))
         sampling.stream.restore(0, None)  # files of other work go
         return sampling
 

@@ -235,7 +235,7 @@ def check_folder(folder: Path, spec: Spec, source: Mapping[str, Any] | None = No
     if there == {ARRAYS} and in_memory and _same_arrays(folder, spec):
         return  # killed before its spec was written
     if there:
-        if SPEC not in there:
+        if not (folder / SPEC).is_file():
             raise SpecError("--out", str(folder), "a new or empty folder, or one with a run; this holds something else")
         if found := difference(yamlfile.read(folder / SPEC), _stored(spec, folder)):
             raise SpecError("--out", str(folder), f"a new folder; this one holds a run of another spec ({found})")

@@ -51,9 +51,10 @@ def test_an_output_that_is_a_file(pyroformer, write, toy, tmp_path):
 def test_an_output_folder_that_holds_something_else(pyroformer, write, toy, tmp_path):
     spec, folder = write(toy), tmp_path / "thesis"
     folder.mkdir()
-    (folder / "chapter1.tex").write_text("mine")
-    assert "this holds something else" in pyroformer("run", spec, "--out", folder).message
-    assert [p.name for p in folder.iterdir()] == ["chapter1.tex"]
+    for name in (".notes.tex.old", "chapter1.tex"):  # one that looks somewhat like a temporary file of ours
+        (folder / name).write_text("mine")
+        assert "this holds something else" in pyroformer("run", spec, "--out", folder).message
+    assert sorted(p.name for p in folder.iterdir()) == [".notes.tex.old", "chapter1.tex"]
 
 
 @pytest.mark.parametrize("left", [[".spec.yaml.71.new"], [".lock", ".environment.json.71.new"], [".arrays.npz.71.new"]])

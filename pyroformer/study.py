@@ -95,8 +95,14 @@ def builtin() -> dict[str, Path]:
 
 
 def is_study(name: str) -> bool:
-    """Whether a study comes with the package under this name, or stands in a YAML file at this path."""
-    return name in builtin() or (Path(name).is_file() and "methods" in yamlfile.read(name))
+    """Whether this names a study: one that comes with the package, a YAML file with one, or neither, without a suffix.
+
+    So that a misspelt name is told what there is.
+    """
+    path = Path(name)
+    if name in builtin() or not path.exists():
+        return not path.suffix
+    return path.is_file() and "methods" in yamlfile.read(name)
 
 
 def study_text(*names: str) -> str:

@@ -210,8 +210,9 @@ def test_a_mistake_in_a_study(pyroformer, write, tmp_path, parts, said):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_study_that_does_not_exist(pyroformer, tmp_path):
-    message = pyroformer("compare", "digit", "--out", tmp_path / "out").message
+@pytest.mark.parametrize("command", ["compare", "run"])
+def test_a_study_that_does_not_exist(pyroformer, tmp_path, command):
+    message = pyroformer(command, "digit", "--out", tmp_path / "out").message
     assert message.startswith("STUDY: got digit; accepted: the path of a YAML file, or one of ")
     assert "did you mean digits" in message
 

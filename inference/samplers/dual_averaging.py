@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 MOST_DOUBLINGS = 60
+LARGEST_LOG = 700.0
+"""Of a step size, up or down: a density without an end never refuses a step, and exponentials overflow beyond."""
 
 
 class DualAveraging:
@@ -49,6 +51,7 @@ class DualAveraging:
         share = 1 / (self.count + self.DELAY)
         self.error = (1 - share) * self.error + share * (self.target - acceptance)
         log_step = self.center - self.count**0.5 / self.SHRINKAGE * self.error
+        log_step = max(-LARGEST_LOG, min(LARGEST_LOG, log_step))
         weight = self.count**-self.DECAY
         self.average = math.exp(weight * log_step + (1 - weight) * math.log(self.average))
         self.step_size = math.exp(log_step)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..choices import Recipe, is_map
-from ..inference import SVI, Driver, Minibatched
+from ..inference import MCMC, SVI, Driver, Minibatched
 from ..models import BayesianModel
 from ..priors import Improper, RandomScale, RowPrior, choice_name
 from ..spec import KEYS, Spec
@@ -37,7 +37,9 @@ def notes(spec: Spec, model: BayesianModel, data: TaskData) -> Iterator[str]:
                 shown = f"{path}.{setting} = {in_words(getattr(choice, setting))}" if setting else path
                 yield f"{shown}: {said}"
     flat = [name for name, prior in model.chosen.items() if isinstance(prior, Improper)]
-    if flat and spec.driver.needs_guide:
+    if isinstance(spec.driver, MCMC) and spec.driver.needs_guide:
+        yield "the guide is that of the posterior where chains start: draws replace it"
+    elif flat and spec.driver.needs_guide:
         yield f"the prior of {_count(len(flat), 'weight site')} is flat: the bound holds up to a constant"
     if spec.driver.treatment == "point" and not spec.driver.needs_guide:
         if any(isinstance(prior, RandomScale) and prior.centered for prior in model.chosen.values()):

@@ -108,6 +108,7 @@ def test_what_all_layers_share_is_told_once():
         ("nuts", "draws", 0, 1),
         ({"deep_ensemble": {"size": 3}}, "point", 1, 3),
         ({"deep_ensemble": {"size": 2, "member": "svi"}}, "mean_field", 2, 2),
+        ({"nuts": {"start": "svi"}}, "draws", 0, 1),
     ],
 )
 def test_what_drivers_make_of_a_site(driver, posterior, each, members):
@@ -116,6 +117,7 @@ def test_what_drivers_make_of_a_site(driver, posterior, each, members):
     assert found.totals.variational == each * found.totals.random
     assert found.members == members
     assert (f"in each of {members} members" in str(found)) == (members > 1)
+    assert ("draws replace it" in " ".join(found.notes)) == (driver == {"nuts": {"start": "svi"}})
 
 
 def test_priors_are_told_in_words():

@@ -1,5 +1,7 @@
 """Warm-up, saved states, and posteriors that are known."""
 
+import math
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -17,7 +19,7 @@ from pyroformer.inference.samplers import (
     NUTSKernel,
     collect,
 )
-from pyroformer.inference.samplers.dual_averaging import DualAveraging, reasonable_step_size
+from pyroformer.inference.samplers.dual_averaging import LARGEST_LOG, DualAveraging, reasonable_step_size
 from pyroformer.inference.samplers.masses import Moments, windows
 from pyroformer.priors import SettingError
 
@@ -68,6 +70,14 @@ def test_dual_averaging_finds_the_acceptance():
     wanted = -torch.tensor(0.8).log().item()
     assert abs(averaging.average / wanted - 1) < 0.02
     assert abs(averaging.average / -torch.tensor(0.65).log().item() - 1) > 0.1  # planted: another target
+
+
+@pytest.mark.parametrize(("acceptance", "end"), [(1.0, LARGEST_LOG), (0.0, -LARGEST_LOG)])
+def test_dual_averaging_stays_finite_on_a_density_without_an_end(acceptance, end):
+    averaging = DualAveraging(0.8, 1.0)
+    for _ in range(50_000):
+        averaging.update(acceptance)
+    assert averaging.step_size == math.exp(end) and 0 < averaging.average < math.inf
 
 
 def test_a_first_step_size_is_where_half_are_accepted(correlated):

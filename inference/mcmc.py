@@ -6,17 +6,16 @@ import math
 import time
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..guides import Guide
 from ..models import BayesianModel
-from ..priors.settings import SettingError, check, check_count, check_positive, choice_name
-from .chain_starts import bare, find, jittered, one_each, refusal, seed_of
+from ..priors.settings import check, check_count, check_positive, choice_name
+from .chain_starts import find, jittered, refusal, seed_of
+from .chained import Chained
 from .data import Data
-from .deep_ensemble import DeepEnsemble
 from .density import FlatDensity, Layout
 from .draws_posterior import DrawsPosterior
 from .driver import Driver, Families, not_all_random
@@ -24,7 +23,6 @@ from .latent_rows import LOG_LIKELIHOOD, RowDraws, count_numbers, parted, warn_o
 from .latent_rows import refusal as refusal_of_rows
 from .log_likelihood import convergence, guess_log_likelihood, log_likelihoods
 from .monitor import Monitor
-from .point import MAP
 from .posterior import Posterior
 from .prior_variances import prior_variances
 from .samplers import Chains, Kernel
@@ -37,7 +35,7 @@ model for every gradient."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MCMC(Driver):
+class MCMC(Chained):
     r"""Draws from the exact posterior by Markov chains on all data at once, several of them in one process.
 
     .. math:: w_s \sim p(w \mid y)^{1/T} \propto \big(p(y \mid w)\, p(w)\big)^{1/T}
@@ -50,20 +48,14 @@ class MCMC(Driver):
     Args:
         num_samples: Draws kept from each chain, at least 4, default 200.
         warmup_steps: Steps of adaptation before them, at least 1, default 200.
-        chains: How many, default 4.
+        chains: See `Chained`.
         thinning: Steps for each draw that is kept, default 1.
         minutes: Minutes of warm-up and sampling after which a run ends with the draws so far, once warm-up is over and
             each chain has a few; None (default) for no limit. How many draws there are then depends on the machine.
         temperature: :math:`T > 0`, default 1.
         compile: Whether the operations of the density are compiled, default False: it takes seconds to minutes before
             the first step, and gives the same numbers to rounding.
-        start: Where chains start. None (default): the first at the net as it is, the others at nets that start afresh.
-            ``prior``: each at a draw of the prior. ``ml`` or ``map``: each at a net of its own that is trained.
-            ``deep_ensemble``: each at a member of its own, of which there are enough. Another driver, such as ``svi``:
-            at draws of its posterior; the guide of the spec is then for it. Priors around the net's weights
-            (`Pretrained`) move to the net of the first chain where nets are trained.
-        jitter: Standard deviation of the normal noise that is added to the unconstrained numbers where a chain starts,
-            at least 0, default 0.
+        start, jitter: See `Chained`.
         keep_rows: Where attention rows are random, whether draws of those of the training examples are kept beside the
             weights, default False: they are large, and predictions draw the rows of their inputs anew.
         device, dtype: See `Driver`.
@@ -78,72 +70,32 @@ class MCMC(Driver):
 
     num_samples: int = 200
     warmup_steps: int = 200
-    chains: int = 4
     thinning: int = 1
     minutes: float | None = None
     temperature: float = 1.0
     compile: bool = False
-    start: Driver | Literal["prior"] | None = None
-    jitter: float = 0.0
     keep_rows: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count(self, "num_samples", "warmup_steps", "chains", "thinning")
+        check_count(self, "num_samples", "warmup_steps", "thinning")
         check_positive(self, "temperature")
         check(self, "minutes", self.minutes is None or 0 < self.minutes < math.inf, "a number above 0, or null")
         check(self, "num_samples", self.num_samples >= FEWEST, "at least 4 draws, which its diagnostics need")
-        check(self, "jitter", 0 <= self.jitter < math.inf, "a number of at least 0")
-        self._check_start()
         _ = self.kernel  # refuses its settings
 
-    def _check_start(self) -> None:
-        start = self.start
-        if not isinstance(start, Driver):
-            check(self, "start", start in (None, "prior"), "prior, a driver, or null")
-            return
-        inner = one_each(start) or start
-        check(self, "start", not isinstance(inner, MCMC), "a driver that runs no chains itself, such as ml or svi")
-        check(self, "start", start.place == self.place, "a driver with the same device and dtype")
-        enough = not isinstance(start, DeepEnsemble) or start.size >= self.chains
-        check(self, "start", enough, f"an ensemble of at least {self.chains} members: one for each chain")
-        draws = getattr(start, "chains", 1) * getattr(start, "num_samples", self.chains)
-        check(self, "start", draws >= self.chains, f"a driver with at least {self.chains} draws: one for each chain")
+    def repeats(self, start: Driver) -> bool:
+        return isinstance(start, MCMC)
 
     @property
     @abstractmethod
     def kernel(self) -> Kernel:
         """How chains move."""
 
-    @property
-    def needs_guide(self) -> bool:
-        return isinstance(self.start, Driver) and self.start.needs_guide
-
-    @property
-    def starts_from(self) -> Driver | None:
-        if not isinstance(self.start, Driver):
-            return None
-        inner = one_each(self.start) or self.start
-        return inner if isinstance(inner, MAP) else inner.starts_from
-
-    @property
-    def moves_centers(self) -> bool:
-        if not isinstance(self.start, Driver):
-            return False
-        inner = one_each(self.start) or self.start
-        return isinstance(inner, MAP) or inner.moves_centers
-
     def refusal(self, model: BayesianModel) -> str | None:
         name = choice_name(type(self))
         reason = refusal_of_rows(model, name) or not_all_random(model, name, "sample", rows=True)
         return reason or refusal(self.start, model, self.chains)
-
-    def check(self, model: BayesianModel, guide: Families | None) -> None:
-        super().check(model, guide)
-        if isinstance(guide, Guide):
-            raise SettingError("guide", "Guide", "families: it is made for the start of the chains")
-        if isinstance(self.start, Driver):
-            self.start.check(bare(self.start, model), guide)
 
     def _run(self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor) -> Posterior:
         model.eval()  # the target is one density: dropout would draw another at every step

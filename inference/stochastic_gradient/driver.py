@@ -10,19 +10,19 @@ from torch import Tensor
 from ...models import BayesianModel
 from ...priors.settings import check, check_count, check_positive, choice_name
 from ..chain_starts import find, refusal
+from ..chained import Chained
 from ..data import Data, take
 from ..density import Layout
-from ..driver import Driver, Families, not_all_random
+from ..driver import Families, not_all_random
 from ..monitor import Monitor
 from ..posterior import Posterior
-from ..starting import Started, check_start
 from .motion import Motion, Surroundings
 from .sampling import Sampling
 from .schedules import ConstantSteps, StepSchedule
 
 
 @dataclass(frozen=True, kw_only=True)
-class StochasticGradientMCMC(Started):
+class StochasticGradientMCMC(Chained):
     r"""Markov chains that follow gradients from minibatches, with noise, and reject nothing.
 
     .. math:: \hat U(z) = -\frac NB \sum_{i \in \mathcal B} \ln p(y_i \mid x_i, w) - \ln p(w)
@@ -30,21 +30,19 @@ class StochasticGradientMCMC(Started):
 
     The law that chains settle in is near :math:`p(w \mid y)^{1/T}`, not equal to it: the bias shrinks with the learning
     rate. Each step of each chain has a minibatch of its own, drawn anew, of ``batch_size`` different examples; an epoch
-    is as many steps as the data hold minibatches. Constrained sites move in unconstrained numbers :math:`z`. Chains run
-    side by side in this process.
+    is as many steps as the data hold minibatches. Constrained sites move in unconstrained numbers :math:`z`.
 
     Args:
         num_samples: Draws kept from each chain, default 50, evenly spaced over the steps that the schedule samples in;
             where these are fewer, so are the draws.
-        chains: ``K``, default 4, each from a net of its own.
+        chains: See `Chained`.
         epochs: Passes over the data in all, default 200.
         batch_size: Examples a step, default 128.
         learning_rate: :math:`\ell`, the largest of them, above 0, in the units of SGD on the loss per example. The
             default is small, since steps that are too large diverge, and likelihoods differ: try larger ones.
         schedule: How step sizes change and what is kept: ``constant`` (default), ``decreasing`` or ``cyclical``.
         temperature: :math:`T > 0`, default 1.
-        start: How the net of each chain is trained before, ``ml`` or ``map`` with their settings, or None (default):
-            not at all. Priors around the net's weights (`Pretrained`) move to the net of the first chain.
+        start, jitter: See `Chained`.
         validate_every: Epochs between looks at the validation data, default 5: the NLL of the draws so far.
         validation_samples: Draws for that look, of all chains together, default 16.
         device, dtype: See `Driver`.
@@ -54,22 +52,19 @@ class StochasticGradientMCMC(Started):
     """
 
     num_samples: int = 50
-    chains: int = 4
     epochs: int = 200
     batch_size: int = 128
     learning_rate: float = 1e-3
     schedule: StepSchedule = field(default_factory=ConstantSteps)
     temperature: float = 1.0
-    start: Driver | None = None
     validate_every: int = 5
     validation_samples: int = 16
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count(self, "num_samples", "chains", "epochs", "batch_size", "validate_every", "validation_samples")
+        check_count(self, "num_samples", "epochs", "batch_size", "validate_every", "validation_samples")
         check_positive(self, "learning_rate", "temperature")
         check(self, "schedule", isinstance(self.schedule, StepSchedule), "constant, decreasing or cyclical steps")
-        check_start(self)
 
     @property
     def estimates_noise(self) -> bool:
@@ -90,8 +85,8 @@ class StochasticGradientMCMC(Started):
 
     def _run(self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor) -> Posterior:
         Layout(model, (take(data.x, slice(0, 2)), data.y[:2]))  # refuses before a net is trained
-        starts = find(self.start, self.chains, model, None, data, seed, monitor)
-        posterior = Sampling(self, starts.model, starts.values, data, seed).run(monitor)
+        starts = find(self.start, self.chains, model, guide, data, seed, monitor)
+        posterior = Sampling(self, starts.model, guide, starts.values, data, seed).run(monitor)
         if starts.info:
             posterior.info["start"] = starts.info
         return posterior

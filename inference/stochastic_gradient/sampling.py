@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from ...models import BayesianModel
+from ..chain_starts import jittered
 from ..data import Data
 from ..draws_posterior import DrawsPosterior
+from ..driver import Families
 from ..errors import InferenceError
 from ..log_likelihood import convergence, guess_log_likelihood
 from ..monitor import Monitor
@@ -38,6 +40,7 @@ class Sampling:
     Args:
         driver: The driver.
         model: The model that all chains share.
+        guide: That of a start that fits one: where chains start depends on it.
         starts: Where each chain starts: values by site.
         data: The data, on the model's device.
         seed: Of the minibatches and of the noise.
@@ -47,11 +50,12 @@ class Sampling:
         self,
         driver: StochasticGradientMCMC,
         model: BayesianModel,
+        guide: Families | None,
         starts: Sequence[Mapping[str, Tensor]],
         data: Data,
         seed: int,
     ):
-        self.driver, self.model, self.data, self.seed = driver, model, data, seed
+        self.driver, self.model, self.guide, self.data, self.seed = driver, model, guide, data, seed
         self.chains, self.size = len(starts), min(driver.batch_size, len(data))
         self.an_epoch = math.ceil(len(data) / self.size)
         self.steps = driver.epochs * self.an_epoch
@@ -69,7 +73,7 @@ class Sampling:
         )
         # other seeds than those of the nets, or noise would repeat what the first weights were made of
         self.streams = Streams(2 * seed + 1, self.chains)
-        self.z = torch.stack([self.density.layout.flatten(start) for start in starts])
+        self.z = jittered(torch.stack([self.density.layout.flatten(start) for start in starts]), driver.jitter, seed)
         self.motion = Motion(torch.zeros_like(self.z), self.z.new_full((self.chains,), driver.first_friction))
         self.draws = self.z.new_zeros(self.chains, len(self.kept_after), self.z.shape[1])
         self.variance = torch.zeros_like(self.z)
@@ -80,7 +84,7 @@ class Sampling:
     def run(self, monitor: Monitor) -> DrawsPosterior:
         """Take all steps; return the posterior of the draws."""
         driver, started, records = self.driver, time.perf_counter(), []
-        kept = driver.resumed(self.model, None, self.data, self.seed, monitor)
+        kept = driver.resumed(self.model, self.guide, self.data, self.seed, monitor)
         if kept is not None:
             records = self.go_on(*kept)
             started -= kept[1]["seconds"]

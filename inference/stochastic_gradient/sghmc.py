@@ -29,7 +29,7 @@ class SGHMC(StochasticGradientMCMC):
         learning_rate: :math:`\ell`, the largest, above 0, default 1e-4, which is small: chains diverge at rates that
             are too large, and get further with larger ones.
         momentum: :math:`\beta`, at least 0 and below 1, default 0.9.
-        temperature, start, validate_every, validation_samples: See `StochasticGradientMCMC`.
+        temperature, start, jitter, validate_every, validation_samples: See `StochasticGradientMCMC`.
         subtract_noise: Whether the variance :math:`V` of the gradients is estimated from the halves of each minibatch,
             and the noise that is added is what is left, :math:`2 (1 - \beta) T - h^2 V` in each entry, at least 0;
             default False. It needs a ``batch_size`` that is even.

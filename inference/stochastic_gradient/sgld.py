@@ -27,7 +27,7 @@ class SGLD(StochasticGradientMCMC):
         num_samples, chains, epochs, batch_size, schedule: See `StochasticGradientMCMC`.
         learning_rate: :math:`\ell = N \epsilon / 2`, the largest, above 0, default 1e-3, which is small: chains
             diverge at rates that are too large, and get further with larger ones.
-        temperature, start, validate_every, validation_samples: See `StochasticGradientMCMC`.
+        temperature, start, jitter, validate_every, validation_samples: See `StochasticGradientMCMC`.
         subtract_noise: Whether the variance :math:`V` of the gradients is estimated from the halves of each minibatch,
             and the noise that is added is what is left, :math:`\epsilon T - \epsilon^2 V / 4` in each entry, at least
             0; default False. It needs a ``batch_size`` that is even.

@@ -28,7 +28,7 @@ class SGNHT(StochasticGradientMCMC):
         learning_rate: :math:`\ell`, the largest, above 0, default 1e-4, which is small: chains diverge at rates that
             are too large, and get further with larger ones.
         diffusion: :math:`a`, the noise that is added, and the friction at the start, above 0 and below 1, default 0.1.
-        temperature, start, validate_every, validation_samples: See `StochasticGradientMCMC`.
+        temperature, start, jitter, validate_every, validation_samples: See `StochasticGradientMCMC`.
         device, dtype: See `Driver`.
 
     Raises:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..guides import Delta, Guide, MeanField, ParameterCounts, Shared, count_parameters
 from ..guides.guide import run_once
-from ..inference import MCMC
+from ..inference.chained import Chained
 from ..inference.driver import check_observations
 from ..inference.posterior import store_as_it_was
 from ..models import BayesianModel, SampleSite, sample_sites
@@ -140,7 +140,7 @@ def explain(spec: Spec) -> Explanation:
         families = spec.build_guide(model, data)
         check_observations(model, data.data)
         example = data.data.example()
-        fitted = None if isinstance(spec.driver, MCMC) else families  # chains: it is the guide of where they start
+        fitted = None if isinstance(spec.driver, Chained) else families  # chains: it is the guide of where they start
         made = MADE.get(spec.driver.treatment) if fitted is None and model.initial_values() else None
         given = fitted if made is None else made()
         guide = None if given is None else Guide(model, given, example)

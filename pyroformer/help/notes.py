@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..choices import Recipe, is_map
-from ..inference import MCMC, SVI, Driver, Minibatched
+from ..inference import SVI, Driver, Minibatched
+from ..inference.chained import Chained
 from ..models import BayesianModel
 from ..priors import Improper, RandomScale, RowPrior, choice_name
 from ..spec import KEYS, Spec
@@ -37,7 +38,7 @@ def notes(spec: Spec, model: BayesianModel, data: TaskData) -> Iterator[str]:
                 shown = f"{path}.{setting} = {in_words(getattr(choice, setting))}" if setting else path
                 yield f"{shown}: {said}"
     flat = [name for name, prior in model.chosen.items() if isinstance(prior, Improper)]
-    if isinstance(spec.driver, MCMC) and spec.driver.needs_guide:
+    if isinstance(spec.driver, Chained) and spec.driver.needs_guide:
         yield "the guide is that of the posterior where chains start: draws replace it"
     elif flat and spec.driver.needs_guide:
         yield f"the prior of {_count(len(flat), 'weight site')} is flat: the bound holds up to a constant"

@@ -6,12 +6,14 @@ import pytest
 import torch
 from torch import nn
 
+from pyroformer.guides import MeanField
 from pyroformer.inference import (
     MAP,
     ML,
     SGHMC,
     SGLD,
     SGNHT,
+    SVI,
     ConstantSteps,
     CyclicalSteps,
     Data,
@@ -21,6 +23,8 @@ from pyroformer.inference import (
     Monitor,
     Posterior,
 )
+from pyroformer.inference.chain_starts import jittered
+from pyroformer.inference.prior_functions import PriorFunctions
 from pyroformer.models import BayesianModel, Gaussian
 from pyroformer.priors import Normal, SettingError, Uniform
 
@@ -133,6 +137,57 @@ def test_a_start_trains_the_net_of_every_chain(line):
     }
 
 
+SHORT = MAP(epochs=2, batch_size=40, learning_rate=0.1, dtype="float64")
+FAST = SVI(epochs=3, dtype="float64")
+OWN = [1_000_003 * 3, 1_000_003 * 3 + 1]
+
+
+def prior(line):
+    drawn = PriorFunctions(line.model().double())
+    return torch.cat([line.flat(drawn.draw(1, seed=own)) for own in OWN])
+
+
+def ensemble(line):
+    members = DeepEnsemble(member=SHORT, size=2).run(line.model().double(), None, line.data, 3).members
+    return torch.cat([line.flat(member.draw(1)) for member in members])
+
+
+def variational(line):
+    return line.flat(FAST.run(line.model().double(), MeanField(), line.data, 3).draw(2, seed=3))
+
+
+@pytest.mark.parametrize("kind", [SGLD, SGHMC, SGNHT])
+@pytest.mark.parametrize(
+    ("start", "guide", "expected"),
+    [("prior", None, prior), (DeepEnsemble(member=SHORT, size=3), None, ensemble), (FAST, MeanField(), variational)],
+    ids=["prior", "ensemble", "svi"],
+)
+def test_chains_start_where_they_are_told(line, kind, start, guide, expected):
+    """After one step of no length; twins: the chains in the other order, and starts with noise of its own size."""
+    still = {"chains": 2, "num_samples": 1, "epochs": 1, "batch_size": 40, "learning_rate": 1e-16, "dtype": "float64"}
+    wanted = expected(line)
+    assert kind(**still, start=start).needs_guide == (guide is not None)
+
+    def found(**settings):
+        driver = kind(**still, start=start, **settings)
+        return line.flat(driver.run(line.model().double(), guide, line.data, 3).draws)
+
+    plain = found()
+    assert torch.allclose(plain, wanted, atol=1e-5) and not torch.allclose(plain, wanted.flip(0), atol=1e-5)
+    noise = found(jitter=0.1) - plain
+    assert torch.allclose(noise, jittered(torch.zeros(2, 4).double(), 0.1, 3), atol=1e-5) and noise.abs().max() > 0.01
+
+
+def test_a_state_knows_the_guide_of_its_start(line):
+    """A state is that of the same start alone: another guide is other work."""
+    driver = SGLD(chains=2, num_samples=2, epochs=2, batch_size=40, start=FAST, dtype="float64")
+
+    def work(guide):
+        return driver.work(line.model().double(), guide, line.data, 3)
+
+    assert work(MeanField()) == work(MeanField()) != work(MeanField(init_scale=0.5))
+
+
 def test_exploration_has_no_noise(line):
     """Within the first cycle all seeds go the same way, until the stage that samples."""
     schedule = CyclicalSteps(cycles=1, exploration=0.85)
@@ -231,7 +286,7 @@ def test_a_start_without_a_density_is_told(line):
         (lambda: SGHMC(momentum=1.0), "momentum = 1.0: expected a number of at least 0 and below 1"),
         (lambda: SGHMC(subtract_noise=True, batch_size=7), "batch_size = 7"),
         (lambda: SGNHT(diffusion=0.0), "diffusion = 0.0: expected a number above 0 and below 1"),
-        (lambda: SGLD(start=SGLD()), "start = .*: expected a point estimate: map or ml"),
+        (lambda: SGLD(start=SGLD()), "start = .*: expected a driver that runs no chains itself, such as ml or svi"),
         (lambda: SGLD(start=ML(dtype="float64")), "expected a driver with the same device and dtype"),
     ],
 )

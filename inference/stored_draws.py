@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -114,13 +114,23 @@ class DrawStream:
             part = read_tensors(path)  # mapped: the system may forget it
         self.parts, self.pending = [*self.parts, part], []
 
-    def draws(self) -> StoredDraws | dict[str, Tensor]:
-        """All draws so far: in memory where no part is in a file, else a `StoredDraws`."""
+    def draws(self, most: int | None = None) -> StoredDraws | dict[str, Tensor]:
+        """All draws so far, or the first of each chain: in memory where no part is in a file, else a `StoredDraws`."""
         parts = [*self.parts, *([self.values(torch.stack(self.pending, 1))] if self.pending else [])]
-        stored = StoredDraws(parts)
+        stored = StoredDraws(parts if most is None else first_of(parts, most))
         return stored if self.folder is not None and self.parts else dict(stored)
 
     def state(self) -> tuple[dict[str, Tensor], int]:
         """What is in no file, and how many parts are in files."""
         pending = {"pending": torch.stack(self.pending, 1)} if self.pending else {}
         return pending, len(self.parts)
+
+
+def first_of(parts: Sequence[Part], most: int) -> list[Part]:
+    """The parts of the first draws of each chain, the last of them cut where it holds more."""
+    found: list[Part] = []
+    for part in parts:
+        if most > 0:
+            found.append({name: values[:, :most] for name, values in part.items()})
+        most -= next(iter(part.values())).shape[1]
+    return found

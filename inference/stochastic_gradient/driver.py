@@ -30,7 +30,9 @@ class StochasticGradientMCMC(Chained):
 
     The law that chains settle in is near :math:`p(w \mid y)^{1/T}`, not equal to it: the bias shrinks with the learning
     rate. Each step of each chain has a minibatch of its own, drawn anew, of ``batch_size`` different examples; an epoch
-    is as many steps as the data hold minibatches. Constrained sites move in unconstrained numbers :math:`z`.
+    is as many steps as the data hold minibatches. Constrained sites move in unconstrained numbers :math:`z`. After an
+    epoch the state is kept in a checkpoint, from which a stopped run goes on bit for bit; whole parts of the draws go
+    to files beside it. The interrupt key ends a run with the draws so far, once each chain has a few.
 
     Args:
         num_samples: Draws kept from each chain, default 50, evenly spaced over the steps that the schedule samples in;
@@ -86,7 +88,8 @@ class StochasticGradientMCMC(Chained):
     def _run(self, model: BayesianModel, guide: Families | None, data: Data, seed: int, monitor: Monitor) -> Posterior:
         Layout(model, (take(data.x, slice(0, 2)), data.y[:2]))  # refuses before a net is trained
         starts = find(self.start, self.chains, model, guide, data, seed, monitor)
-        posterior = Sampling(self, starts.model, guide, starts.values, data, seed).run(monitor)
+        folder = None if monitor.checkpoint is None else monitor.checkpoint.folder
+        posterior = Sampling(self, starts.model, guide, starts.values, data, seed, folder).run(monitor)
         if starts.info:
             posterior.info["start"] = starts.info
         return posterior

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyro
@@ -21,6 +22,8 @@ from ..log_likelihood import convergence, guess_log_likelihood
 from ..monitor import Monitor
 from ..optimize import validation_nll
 from ..samplers.streams import Streams
+from ..sampling import FEWEST, later_interrupts
+from ..stored_draws import DrawStream
 from .minibatch_density import Estimate, MinibatchDensity
 from .motion import Motion, Surroundings
 from .statistics import densities
@@ -44,6 +47,10 @@ class Sampling:
         starts: Where each chain starts: values by site.
         data: The data, on the model's device.
         seed: Of the minibatches and of the noise.
+        folder: Where whole parts of the draws are kept; None to keep them in memory.
+
+    Attributes:
+        interrupted: Whether the interrupt key ended the run.
     """
 
     def __init__(
@@ -54,6 +61,7 @@ class Sampling:
         starts: Sequence[Mapping[str, Tensor]],
         data: Data,
         seed: int,
+        folder: Path | None = None,
     ):
         self.driver, self.model, self.guide, self.data, self.seed = driver, model, guide, data, seed
         self.chains, self.size = len(starts), min(driver.batch_size, len(data))
@@ -75,44 +83,76 @@ class Sampling:
         self.streams = Streams(2 * seed + 1, self.chains)
         self.z = jittered(torch.stack([self.density.layout.flatten(start) for start in starts]), driver.jitter, seed)
         self.motion = Motion(torch.zeros_like(self.z), self.z.new_full((self.chains,), driver.first_friction))
-        self.draws = self.z.new_zeros(self.chains, len(self.kept_after), self.z.shape[1])
+        self.stream = DrawStream(self.density.layout.unflatten, self.chains, self.z.shape[1], folder)
+        self.volumes: list[Tensor] = []
         self.variance = torch.zeros_like(self.z)
-        self.count = 0
+        self.interrupted = False
         self.good: Tensor | None = None
         self.guessing = guess_log_likelihood(data.y)
 
+    @property
+    def count(self) -> int:
+        """Draws of each chain so far, but for one at which the density fails."""
+        return len(self.volumes)
+
     def run(self, monitor: Monitor) -> DrawsPosterior:
-        """Take all steps; return the posterior of the draws."""
-        driver, started, records = self.driver, time.perf_counter(), []
-        kept = driver.resumed(self.model, self.guide, self.data, self.seed, monitor)
-        if kept is not None:
-            records = self.go_on(*kept)
-            started -= kept[1]["seconds"]
-            for record in records:
-                monitor.record(record)
-        done = len(records) * self.an_epoch
+        """Take all steps; return the posterior of the draws.
+
+        Raises:
+            KeyboardInterrupt: The interrupt key was pressed before there were a few draws.
+        """
+        records = self.resume(monitor)
+        started = time.perf_counter() - (records[-1]["seconds"] if records else 0.0)
         with monitor.stage("sampling", self.steps), pyro.validation_enabled(False):
-            text = self.text(records[-1]) if records else ""
-            monitor.step(text, advance=done)
-            for epoch in range(len(records) + 1, driver.epochs + 1):
-                sums: dict[str, Any] = {}
-                for _ in range(self.an_epoch):
-                    for name, value in self.step(done, f"epoch {epoch}, step {done + 1}").items():
-                        sums[name] = sums.get(name, 0.0) + value.double().mean() / self.an_epoch
-                    done += 1
-                    monitor.step(text)
-                entry = {"epoch": epoch, **self.entry(sums, done - 1)}
-                if epoch % driver.validate_every == 0 or epoch == driver.epochs:
-                    entry["validation_nll"] = self.validate(epoch)
-                records.append({**entry, "seconds": round(time.perf_counter() - started, 3)})
-                monitor.record(records[-1])
-                text = self.text(entry)
-                if monitor.checkpoint is not None and (monitor.checkpoint.due or epoch == driver.epochs):
-                    monitor.checkpoint.save(*self.everything(records, time.perf_counter() - started))
-            monitor.step(text, advance=0)
+            try:
+                self.epochs(records, started, monitor)
+            except KeyboardInterrupt:
+                if self.count < FEWEST:
+                    raise
+                self.interrupted = True  # no state is kept: the epoch was left half done
         posterior = self.finish()
         posterior.info["seconds"] = round(time.perf_counter() - started, 2)
         return posterior
+
+    def resume(self, monitor: Monitor) -> list[dict[str, Any]]:
+        """Go on from the monitor's checkpoint, where it has a state of this work; returns the records so far."""
+        kept = self.driver.resumed(self.model, self.guide, self.data, self.seed, monitor)
+        records: list[dict[str, Any]] = []
+        if kept is not None:
+            try:
+                records = self.go_on(*kept)
+            except (FileNotFoundError, ValueError):  # a file of draws is lost
+                assert monitor.checkpoint is not None
+                monitor.checkpoint.clear()
+        if not records:
+            self.stream.restore(0, None)  # files of other work go
+        for record in records:
+            monitor.record(record)
+        return records
+
+    def epochs(self, records: list[dict[str, Any]], started: float, monitor: Monitor) -> None:
+        """Take the steps of all epochs that are left, and add their records."""
+        driver, done = self.driver, len(records) * self.an_epoch
+        text = self.text(records[-1]) if records else ""
+        monitor.step(text, advance=done)
+        for epoch in range(len(records) + 1, driver.epochs + 1):
+            sums: dict[str, Any] = {}
+            for _ in range(self.an_epoch):
+                with later_interrupts():
+                    found = self.step(done, f"epoch {epoch}, step {done + 1}")
+                for name, value in found.items():
+                    sums[name] = sums.get(name, 0.0) + value.double().mean() / self.an_epoch
+                done += 1
+                monitor.step(text)
+            entry = {"epoch": epoch, **self.entry(sums, done - 1)}
+            if epoch % driver.validate_every == 0 or epoch == driver.epochs:
+                entry["validation_nll"] = self.validate(epoch)
+            records.append({**entry, "seconds": round(time.perf_counter() - started, 3)})
+            monitor.record(records[-1])
+            text = self.text(entry)
+            if monitor.checkpoint is not None and (monitor.checkpoint.due or epoch == driver.epochs):
+                monitor.checkpoint.save(*self.everything(records))
+        monitor.step(text, advance=0)
 
     def step(self, index: int, when: str) -> dict[str, Tensor]:
         """One step of every chain; returns what is averaged over an epoch, ``[K]`` each."""
@@ -129,8 +169,8 @@ class Sampling:
         displacement, self.motion = driver.move(self.motion, around)
         self.z = here + displacement
         if self.count < len(self.kept_after) and self.kept_after[self.count] == index:
-            self.draws[:, self.count] = self.z
-            self.count += 1
+            self.stream.add(self.z)
+            self.volumes.append(self.volume())
         return {
             "log_likelihood": estimate.log_likelihood,
             "log_joint": driver.temperature * estimate.log_prob,
@@ -138,6 +178,12 @@ class Sampling:
             "configurational_temperature": -(here * force).mean(-1),
             "friction": self.motion.friction,
         }
+
+    def volume(self) -> Tensor:
+        """How much the unconstrained numbers are stretched where the chains are: ``ln |det t'(z)|``, ``[K]``."""
+        with torch.no_grad():
+            placed = [self.density.layout.placed(each)[1] for each in self.z]
+        return torch.stack([torch.as_tensor(found).double().cpu() for found in placed])
 
     def minibatches(self) -> Tensor:
         """The examples that each chain sees, ``[K, B]``, drawn from the chain's own stream."""
@@ -171,7 +217,7 @@ class Sampling:
         if estimate.log_prob[chain].isfinite():
             what += ", its gradient not finite"
         if self.count and self.kept_after[self.count - 1] == index - 1:
-            self.count -= 1  # the last draw is where it fails
+            self.volumes.pop()  # the last draw is where it fails
         why = "where sampling starts" if index == 0 else "steps diverge at this learning rate, or the model fails"
         raise InferenceError(f"{when}: {what}; {why}", self.last_good())
 
@@ -194,7 +240,7 @@ class Sampling:
         )
         text += f" (guessing {self.guessing / len(self.data):.3g})"
         key = "kinetic_temperature" if "kinetic_temperature" in entry else "configurational_temperature"
-        text += f"  T {entry[key]:.2f}"
+        text += f"  T {entry[key]:.2f}  draws {entry['draws']}"
         nll = entry.get("validation_nll")
         return text if nll is None else f"{text}  val NLL {nll:.3f}"
 
@@ -209,39 +255,53 @@ class Sampling:
             raise InferenceError(f"epoch {epoch}, validation: {error}", self.last_good()) from None
         return validation_nll(prediction, data.y_validation)
 
-    def posterior(self, z: Tensor) -> DrawsPosterior:
-        """The posterior of draws ``[K, S, D]``, chain after chain."""
-        return DrawsPosterior(self.model, self.density.layout.unflatten(z.flatten(0, 1)), chains=self.chains)
+    def places(self, z: Tensor) -> DrawsPosterior:
+        """The posterior of one draw of each chain, ``[K, D]``."""
+        return DrawsPosterior(self.model, self.density.layout.unflatten(z), chains=self.chains)
 
-    def so_far(self) -> DrawsPosterior:
-        """The posterior of the draws so far; before the first one, of where the chains are."""
-        return self.posterior(self.draws[:, : self.count] if self.count else self.z.unsqueeze(1))
+    def so_far(self, most: int | None = None) -> DrawsPosterior:
+        """The posterior of the draws so far, or of the first of them; before there is one, of where the chains are."""
+        if not self.count:
+            return self.places(self.z)
+        return DrawsPosterior(self.model, self.stream.draws(self.count if most is None else most), chains=self.chains)
 
-    def last_good(self) -> DrawsPosterior | None:
-        """The posterior after a failure: of the draws before it, else of the last places with a finite density."""
-        if not self.count and self.good is None:
+    def last_good(self, most: int | None = None) -> DrawsPosterior | None:
+        """The posterior after a failure: of the draws before it, else of the last places with a finite density.
+
+        Args:
+            most: Draws of each chain that are sound, default all.
+        """
+        count = self.count if most is None else most
+        if not count and self.good is None:
             return None
-        if self.count:
-            posterior, kept = self.so_far(), f"last good ({self.count} draws of each chain)"
+        if count:
+            posterior, kept = self.so_far(count), f"last good ({count} draws of each chain)"
         else:
             assert self.good is not None
-            posterior, kept = self.posterior(self.good.unsqueeze(1)), "last good"
+            posterior, kept = self.places(self.good), "last good"
         posterior.model.eval()
-        posterior.info.update(self.info(), kept=kept)
+        posterior.info.update(self.info(), draws=count, kept=kept)
         return posterior
 
-    def everything(self, records: list[dict[str, Any]], seconds: float) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def everything(self, records: list[dict[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that the next epoch depends on, as tensors and plain data."""
-        tensors = {"z": self.z, "draws": self.draws[:, : self.count], "variance": self.variance}
+        pending, parts = self.stream.state()
+        tensors = {"z": self.z, "variance": self.variance, **pending}
         tensors |= {f"motion.{name}": value for name, value in self.motion._asdict().items()}
-        return {**tensors, "streams": self.streams.state()}, {"records": records, "seconds": seconds}
+        if self.volumes:
+            tensors["volumes"] = torch.stack(self.volumes)
+        return {**tensors, "streams": self.streams.state()}, {"records": records, "parts": parts}
 
     def go_on(self, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Take up what `everything` gave; returns the records so far."""
+        """Take up what `everything` gave; returns the records so far.
+
+        Raises:
+            FileNotFoundError, ValueError: A file of draws is missing or damaged.
+        """
+        self.stream.restore(content["parts"], tensors.get("pending"))
+        self.volumes = list(tensors["volumes"].unbind(0)) if "volumes" in tensors else []
         self.z, self.variance = tensors["z"].to(self.z), tensors["variance"].to(self.z)
         self.motion = type(self.motion)(*(tensors[f"motion.{name}"].to(self.z) for name in self.motion._fields))
-        self.count = tensors["draws"].shape[1]
-        self.draws[:, : self.count] = tensors["draws"].to(self.z)
         self.streams.restore(tensors["streams"])
         return list(content["records"])
 
@@ -264,12 +324,14 @@ class Sampling:
         statistics = self.statistics()
         finite = torch.stack([values.isfinite() for values in statistics.values()]).all(0)
         if not finite.all():
-            self.count = int(finite.all(0).long().cumprod(0).sum())
-            message = f"the log-density of draw {self.count + 1} of chain {int((~finite[:, self.count]).nonzero()[0])}"
-            raise InferenceError(f"{message} is not finite on all data", self.last_good())
+            count = int(finite.all(0).long().cumprod(0).sum())
+            message = f"the log-density of draw {count + 1} of chain {int((~finite[:, count]).nonzero()[0])}"
+            raise InferenceError(f"{message} is not finite on all data", self.last_good(count))
         posterior = self.so_far()
         posterior.statistics = statistics
         posterior.info.update(self.info(), log_likelihood=convergence(statistics["log_likelihood"]))
+        if self.interrupted:
+            posterior.info["interrupted"] = {"draws": self.count, "of": len(self.kept_after)}
         return posterior
 
     def statistics(self) -> dict[str, Tensor]:
@@ -277,8 +339,7 @@ class Sampling:
         driver = self.driver
         log_likelihood, log_density = densities(
             self.so_far(),
-            self.draws[:, : self.count].flatten(0, 1),
-            self.density.layout,
+            torch.stack(self.volumes, 1).flatten(),
             self.data,
             temperature=driver.temperature,
             batch_size=self.size,

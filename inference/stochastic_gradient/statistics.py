@@ -8,20 +8,18 @@ from torch import Tensor
 
 from ...models.calling import eval_mode
 from ..data import Data
-from ..density import Layout
 from ..draws_posterior import DrawsPosterior
 from ..importance import log_joint
 
 
 def densities(
-    posterior: DrawsPosterior, z: Tensor, layout: Layout, data: Data, *, temperature: float, batch_size: int
+    posterior: DrawsPosterior, volume: Tensor, data: Data, *, temperature: float, batch_size: int
 ) -> tuple[Tensor, Tensor]:
     """The log-likelihood of all data, and the tempered log-density in unconstrained numbers, of every draw.
 
     Args:
         posterior: The draws, ``S`` of them.
-        z: Their unconstrained numbers, ``[S, D]``.
-        layout: The map from these.
+        volume: By how much the map from unconstrained numbers stretches there, ``ln |det t'(z)|``, ``[S]``.
         data: All data.
         temperature: Of the density.
         batch_size: Examples at once.
@@ -37,6 +35,5 @@ def densities(
             likelihood, prior = log_joint(posterior.model, draws, data.x, data.y, batch_size)
             likelihoods.append(likelihood)
             priors.append(prior)
-        volume = torch.stack([torch.as_tensor(layout.placed(each)[1]).double().cpu() for each in z])
     log_likelihood, log_prior = torch.cat(likelihoods).cpu(), torch.cat(priors).cpu()
     return log_likelihood, (log_likelihood + log_prior) / temperature + volume

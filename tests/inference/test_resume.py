@@ -189,7 +189,7 @@ def whole_ensemble(monkeypatch):
         *(("swag", part) for part in ("iterates.mean", "iterates.squares", "iterates.dev", "optimizer.0.momentum")),
         *(("ivon", part) for part in ("optimizer.0.momentum", "optimizer.0.hessian", "random.global")),
         *(("nuts", part) for part in ("chains.z", "chains.log_prob", "rows", "pending")),
-        *(("sgld, decreasing", part) for part in ("z", "draws", "streams", "variance")),
+        *(("sgld, decreasing", part) for part in ("z", "pending", "volumes", "streams", "variance")),
         *(("sgnht", part) for part in ("motion.momentum", "motion.friction")),
     ],
 )

@@ -213,7 +213,7 @@ def bound_panels(comparison: Comparison, styles: Mapping[str, Style]) -> list[Pa
 
 def validation_figure(comparison: Comparison, styles: Mapping[str, Style]) -> tuple[list[str], Markup | None]:
     """The methods that have validation curves, and a figure of them that leaves their names to the page."""
-    histories = {method: [result.history for result in comparison.of(method)] for method in comparison.methods}
+    histories = {method: [own_history(result) for result in comparison.of(method)] for method in comparison.methods}
     named = [method for method, runs in histories.items() if any(run_lines(h, "validation_nll") for h in runs)]
     if not named:
         return [], None

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from pyroformer.report import cells, columns, rich_table, write_csv, write_html, write_long_csv
 from pyroformer.report.columns import details, texts
-from pyroformer.report.figures import bound_panels, own_history
+from pyroformer.report.figures import bound_panels, own_history, validation_figure
 from pyroformer.report.fits import how_it_went, learned
 from pyroformer.report.html import render
 from pyroformer.report.plots import method_styles
@@ -177,13 +177,17 @@ def test_how_the_fits_went_folds_members_and_seeds(classification):
 
 def test_a_method_is_shown_without_what_it_started_from(class_result):
     """The log joint of chains, not the training of the nets where they start; a post-hoc method has nothing else."""
-    start = [{"part": "start", "chain": 0, "epoch": i, "log_likelihood": -2.0, "beta": 0.0} for i in (1, 2)]
+    told = {"log_likelihood": -2.0, "beta": 0.0, "validation_nll": 1.0}
+    start = [{"part": "start", "chain": 0, "epoch": i, **told} for i in (1, 2)]
     drawn = [{"draw": i, "stage": "sample", "log_joint": -1.0} for i in (1, 2)]
     chains = replace(class_result("ML", 0, size=40), history=start + drawn)
     assert own_history(chains) == drawn
     assert own_history(replace(chains, history=start)) == start
     (panel,) = bound_panels(Comparison("", "", [chains]), method_styles(["ML"]))
     assert "log joint" in panel.svg and "log-likelihood" not in panel.svg
+    trained = replace(chains, method="trained", history=start)
+    both = Comparison("", "", [chains, trained])
+    assert validation_figure(both, method_styles(["ML", "trained"]))[0] == ["trained"]
 
 
 def odd_comparisons(class_result, real_result):

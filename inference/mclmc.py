@@ -30,7 +30,8 @@ class MCLMC(MCMC):
         compile, start, jitter, keep_rows: See `MCMC`.
         adjusted: Whether ends are accepted by their energy, default True.
         length: Mean length of a trajectory, or of the way on which a direction is forgotten, in units of
-            :math:`D^{1/2}` in the whitened density, above 0, default 1: where warm-up begins.
+            :math:`D^{1/2}` in the whitened density, above 0: where warm-up begins. None (default): 2 adjusted, 1
+            unadjusted.
         adapt_length: Whether warm-up adapts it, default True.
         length_jitter: Adjusted: lengths are uniform within this share of the mean, from 0 to 1, default 0.5.
         max_steps: Adjusted: most steps of a trajectory, default 1000.
@@ -51,7 +52,7 @@ class MCLMC(MCMC):
     """
 
     adjusted: bool = True
-    length: float = 1.0
+    length: float | None = None
     adapt_length: bool = True
     length_jitter: float = 0.5
     max_steps: int = 1000
@@ -75,15 +76,16 @@ class MCLMC(MCMC):
 
     @property
     def kernel(self) -> Kernel:
+        length = {} if self.length is None else {"length": self.length}
         if not self.adjusted:
             return MCLMCKernel(
                 energy_variance=self.energy_variance,
-                length=self.length,
+                **length,
                 adapt_length=self.adapt_length,
                 steps_per_draw=self.steps_per_draw,
             )
         return AdjustedMCLMCKernel(
-            length=self.length,
+            **length,
             adapt_length=self.adapt_length,
             jitter=self.length_jitter,
             max_steps=self.max_steps,

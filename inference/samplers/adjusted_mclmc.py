@@ -30,8 +30,8 @@ class AdjustedMCLMCKernel(TrajectoryKernel):
     energy of a transition is the error :math:`\Delta E` of the trajectory, 0 where it was rejected.
 
     Args:
-        length: Mean length of a trajectory in units of :math:`D^{1/2}` in the whitened density, above 0, default 1:
-            where warm-up begins.
+        length: Mean length of a trajectory in units of :math:`D^{1/2}` in the whitened density, above 0, default 2:
+            where warm-up begins. A reconstruction: on the posterior of a small net 2 gave more effective draws than 1.
         adapt_length: Whether warm-up adapts it, default True.
         jitter, max_steps: See `TrajectoryKernel`.
         target_accept: See `MetropolisKernel`; default 0.9, as in the paper.
@@ -45,7 +45,7 @@ class AdjustedMCLMCKernel(TrajectoryKernel):
     """
 
     hamiltonian: ClassVar[bool] = False
-    length: float = 1.0
+    length: float = 2.0
     adapt_length: bool = True
     target_accept: float = 0.9
 

@@ -20,11 +20,14 @@ class DualAveraging:
         \ln \epsilon_t = \mu - \frac{\sqrt t}{\gamma} \bar h_t, \qquad
         \ln \bar\epsilon_t = t^{-\kappa} \ln \epsilon_t + (1 - t^{-\kappa}) \ln \bar\epsilon_{t-1}
 
-    with :math:`\gamma = 0.05`, :math:`t_0 = 10`, :math:`\kappa = 0.75` and :math:`\mu = \ln(10\, \epsilon_0)`.
+    with :math:`t_0 = 10`, :math:`\kappa = 0.75` and :math:`\mu = \ln(b\, \epsilon_0)`.
 
     Args:
         target: The acceptance :math:`\delta`.
         step_size: :math:`\epsilon_0`.
+        shrinkage: :math:`\gamma`, default 0.05: how little acceptances move the step. After ``t`` transitions
+            :math:`\gamma \ln(\epsilon / b\, \epsilon_0) / \sqrt t` is left between their mean and the target.
+        boldness: :math:`b`, default 10.
 
     Attributes:
         step_size: :math:`\epsilon_t`, for the next transition.
@@ -34,15 +37,15 @@ class DualAveraging:
         Hoffman and Gelman, 2014, "The no-U-turn sampler", Eq. 6 and Sec. 3.2.
     """
 
-    SHRINKAGE, DELAY, DECAY = 0.05, 10.0, 0.75
+    DELAY, DECAY = 10.0, 0.75
 
-    def __init__(self, target: float, step_size: float):
-        self.target = target
+    def __init__(self, target: float, step_size: float, shrinkage: float = 0.05, boldness: float = 10.0):
+        self.target, self.shrinkage, self.boldness = target, shrinkage, boldness
         self.restart(step_size)
 
     def restart(self, step_size: float) -> None:
         """Begin anew from a step size."""
-        self.center, self.error, self.count = math.log(10 * step_size), 0.0, 0
+        self.center, self.error, self.count = math.log(self.boldness * step_size), 0.0, 0
         self.step_size = self.average = step_size
 
     def update(self, acceptance: float) -> None:
@@ -50,7 +53,7 @@ class DualAveraging:
         self.count += 1
         share = 1 / (self.count + self.DELAY)
         self.error = (1 - share) * self.error + share * (self.target - acceptance)
-        log_step = self.center - self.count**0.5 / self.SHRINKAGE * self.error
+        log_step = self.center - self.count**0.5 / self.shrinkage * self.error
         log_step = max(-LARGEST_LOG, min(LARGEST_LOG, log_step))
         weight = self.count**-self.DECAY
         self.average = math.exp(weight * log_step + (1 - weight) * math.log(self.average))

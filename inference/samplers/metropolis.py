@@ -35,6 +35,10 @@ class MetropolisKernel(Kernel):
         """How the length of trajectories is found, for kernels that have one."""
         return Lengths(tuning.length)
 
+    def averaging(self, step_size: float) -> DualAveraging:
+        """How the step size is found, from a first one on."""
+        return DualAveraging(self.target_accept, step_size)
+
     @staticmethod
     def mean_acceptance(transition: Transition) -> float:
         """The acceptance of all chains as one number."""
@@ -61,7 +65,7 @@ class AcceptanceWarmup(Adaptation):
 
     def __init__(self, kernel: MetropolisKernel, tuning: Tuning, steps: int):
         self.kernel, self.steps = kernel, steps
-        self.averaging = DualAveraging(kernel.target_accept, tuning.step_size)
+        self.averaging = kernel.averaging(tuning.step_size)
         self.masses = Masses(steps, len(tuning.inverse_mass))
         self.lengths = kernel.lengths(tuning)
         super().__init__(tuning._replace(length=self.lengths.length))

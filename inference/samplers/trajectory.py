@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ...priors.settings import check, check_count, check_positive
+from .dual_averaging import DualAveraging
 from .kernel import Tuning
 from .lengths import Lengths
 from .metropolis import MetropolisKernel
@@ -42,6 +43,10 @@ class TrajectoryKernel(MetropolisKernel):
 
     def lengths(self, tuning: Tuning) -> Lengths:
         return Lengths(self.length)
+
+    def averaging(self, step_size: float) -> DualAveraging:
+        """Small gains: NUTS averages acceptances along a trajectory; here each is of one end, often all or nothing."""
+        return DualAveraging(self.target_accept, step_size, shrinkage=0.2, boldness=1.0)
 
     def uniform(self, streams: Streams) -> float:
         """The number in [0, 1) that decides how long the next trajectory is."""

@@ -75,7 +75,7 @@ def test_its_acceptance_holds_in_many_dimensions(wide):
     chains, samples = wide
     acceptance = samples.transitions.acceptance
     error = float(acceptance.std()) * (1 / acceptance.numel() + 1 / (8 * 50)) ** 0.5
-    left = chains.adaptation.averaging.SHRINKAGE * 2.303 / 50**0.5
+    left = chains.adaptation.averaging.shrinkage * 2.303 / 50**0.5
     assert abs(acceptance.mean() - 0.9) < 5 * error + left
     assert abs(acceptance.mean() - 0.65) > 5 * error + left  # planted: another target
 

@@ -112,7 +112,7 @@ def test_warm_up_finds_acceptance_and_variances(name, correlated, distance):
     variances = correlated.covariance.diag() * scale**2
     assert ((chains.tuning.inverse_mass / variances).log()).abs().max() < 0.7
     acceptance, averaging = samples.transitions.acceptance, chains.adaptation.averaging
-    left = averaging.SHRINKAGE * 2.303 / 50**0.5
+    left = averaging.shrinkage * 2.303 / 50**0.5
     allowed = 5 * float(acceptance.std()) * (1 / acceptance.numel() + 1 / (4 * 50)) ** 0.5 + left
     assert acceptance.mean() > kernel.target_accept - allowed
     double = {"step_size": 2 * chains.tuning.step_size, "inverse_mass": chains.tuning.inverse_mass}

@@ -82,7 +82,7 @@ def test_warm_up_finds_lengths_masses_and_acceptance(stretched, distance):
     assert (chains.tuning.inverse_mass / stretched.covariance.diag()).log().abs().max() < 0.7
     assert 0.5 < chains.tuning.length / BEST < 2
     acceptance = samples.transitions.acceptance
-    left = chains.adaptation.averaging.SHRINKAGE * 2.303 / 50**0.5  # see test_chains
+    left = chains.adaptation.averaging.shrinkage * 2.303 / 50**0.5  # see test_chains
     harmonic = 1 / (1 / acceptance.clamp(min=1e-10)).mean(0)
     allowed = 5 * float(harmonic.std()) * (1 / 40 + 1 / 50) ** 0.5 + left
     assert harmonic.mean() > 0.651 - allowed

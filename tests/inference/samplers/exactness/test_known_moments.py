@@ -11,7 +11,7 @@ from pyroformer.inference.samplers import AdjustedMCLMCKernel, Chains, ChEESKern
 KERNELS = {
     "hmc": HMCKernel(),
     "chees": ChEESKernel(),
-    "microcanonical": AdjustedMCLMCKernel(),
+    "microcanonical": AdjustedMCLMCKernel(length=1.0),
     "nuts": NUTSKernel(max_tree_depth=7),
 }
 SIZES = {"hmc": (40, 80, 1), "chees": (40, 80, 1), "microcanonical": (40, 80, 1), "nuts": (4, 64, 8)}

@@ -28,7 +28,8 @@ class TrajectoryKernel(MetropolisKernel):
         SettingError: A setting is out of range.
 
     Reference:
-        Neal, 2011, "MCMC using Hamiltonian dynamics", Sec. 4.2 (jitter).
+        Neal, 2011, "MCMC using Hamiltonian dynamics", Sec. 4.2 (jitter). That the step size is adapted with small gains
+        is a reconstruction.
     """
 
     length: float = 1.5

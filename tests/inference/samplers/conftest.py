@@ -1,5 +1,7 @@
 """Densities whose moments are known, and how far draws are from them."""
 
+import math
+
 import pytest
 import torch
 from pyro.ops.stats import effective_sample_size
@@ -51,6 +53,21 @@ class Gaussian:
         steps = torch.arange(len(z) + 1, dtype=torch.float64).unsqueeze(-1) / len(z)
         most = torch.maximum((shares - steps[:-1]).abs(), (shares - steps[1:]).abs()).max()
         return float(most) * len(z) ** 0.5 < STEPS_OF_KS
+
+
+@pytest.fixture(scope="session")
+def left_over():
+    r"""What dual averaging of 50 steps leaves between the mean acceptance and its target, by its own arithmetic.
+
+    :math:`\frac{\gamma}{\sqrt t} (1 + \frac{t_0}t) |\mu - \ln \epsilon|`; see
+    `test_chains.test_the_mean_acceptance_is_known_from_the_step`.
+    """
+
+    def found(averaging):
+        share = averaging.shrinkage / 50**0.5 * (1 + averaging.DELAY / 50)
+        return share * abs(averaging.center - math.log(averaging.average))
+
+    return found
 
 
 @pytest.fixture(scope="session")

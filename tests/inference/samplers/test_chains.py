@@ -72,6 +72,43 @@ def test_dual_averaging_finds_the_acceptance():
     assert abs(averaging.average / -torch.tensor(0.65).log().item() - 1) > 0.1  # planted: another target
 
 
+@pytest.mark.parametrize("settings", [{}, {"shrinkage": 0.2, "boldness": 1.0}], ids=["NUTS", "trajectories"])
+def test_the_mean_acceptance_is_known_from_the_step(settings):
+    r"""Errors are summed: :math:`\sum (\delta - \alpha_i) = (t + t_0) \bar h_t`, which is what moves the step."""
+    averaging, generator = DualAveraging(0.9, 0.3, **settings), torch.Generator().manual_seed(1)
+    taken = []
+    for _ in range(50):
+        chance = math.exp(-(averaging.step_size**3))
+        taken.append(float(torch.rand((), generator=generator) < chance))
+        averaging.update(taken[-1])
+    moved = averaging.center - math.log(averaging.step_size)
+    gap = averaging.shrinkage * moved / 50**0.5 * (1 + 10 / 50)
+    assert 0.9 - sum(taken) / 50 == pytest.approx(gap)
+    assert 0.9 - sum(taken[1:]) / 49 != pytest.approx(gap)  # planted: one is left out
+    assert math.exp(averaging.center) == pytest.approx(0.3 * settings.get("boldness", 10))
+
+
+@pytest.mark.parametrize("first", [0.1, 2.0])
+def test_small_gains_find_a_step_whose_ends_are_all_or_nothing(first):
+    """An acceptance of exp(-step ** 3), seen as yes or no: within 5 standard errors, from below and from above."""
+
+    def acceptances(target):
+        ends = []
+        for seed in range(40):
+            averaging = DualAveraging(target, first, shrinkage=0.2, boldness=1.0)
+            uniform = torch.rand(400, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).tolist()
+            for each in uniform:
+                averaging.update(float(each < math.exp(-(averaging.step_size**3))))
+            ends.append(math.exp(-(averaging.average**3)))
+        return torch.tensor(ends)
+
+    found = acceptances(0.9)
+    error = float(found.std()) / 40**0.5
+    left = 0.2 * abs(math.log(first / 0.472)) / 400**0.5  # of the mean acceptance, from the start that is shrunk to
+    assert abs(found.mean() - 0.9) < 5 * error + left
+    assert abs(acceptances(0.8).mean() - 0.9) > 5 * error + left  # planted: another target
+
+
 @pytest.mark.parametrize(("acceptance", "end"), [(1.0, LARGEST_LOG), (0.0, -LARGEST_LOG)])
 def test_dual_averaging_stays_finite_on_a_density_without_an_end(acceptance, end):
     averaging = DualAveraging(0.8, 1.0)
@@ -92,12 +129,12 @@ def test_a_first_step_size_is_where_half_are_accepted(correlated):
 
 
 @pytest.mark.parametrize("name", ["hmc", "nuts", "adjusted_mclmc"])
-def test_warm_up_finds_acceptance_and_variances(name, correlated, distance):
+def test_warm_up_finds_acceptance_and_variances(name, correlated, distance, left_over):
     r"""The acceptance is not below its target, and with the double step it is.
 
     By 5 standard errors, of draws and of the end of warm-up, and what that leaves over: dual averaging of 50 steps
-    leaves :math:`\gamma \ln 10 / \sqrt{50}` between the mean acceptance and its target. Step sizes vary during warm-up,
-    and their geometric mean is accepted more often than they are in the mean: so the other bound is another step.
+    leaves `left_over` between the mean acceptance and its target. Step sizes vary during warm-up, and their geometric
+    mean is accepted more often than they are in the mean: so the other bound is another step.
     """
     kernel = KERNELS[name]
     scale = torch.tensor([0.3, 1.0, 3.0], dtype=torch.float64)
@@ -112,7 +149,7 @@ def test_warm_up_finds_acceptance_and_variances(name, correlated, distance):
     variances = correlated.covariance.diag() * scale**2
     assert ((chains.tuning.inverse_mass / variances).log()).abs().max() < 0.7
     acceptance, averaging = samples.transitions.acceptance, chains.adaptation.averaging
-    left = averaging.shrinkage * 2.303 / 50**0.5
+    left = left_over(averaging)
     allowed = 5 * float(acceptance.std()) * (1 / acceptance.numel() + 1 / (4 * 50)) ** 0.5 + left
     assert acceptance.mean() > kernel.target_accept - allowed
     double = {"step_size": 2 * chains.tuning.step_size, "inverse_mass": chains.tuning.inverse_mass}

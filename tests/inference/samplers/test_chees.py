@@ -76,13 +76,13 @@ def test_the_best_length_of_a_normal_density(sign, monkeypatch):
     assert (abs(math.log(lengths.length / BEST)) < 0.15) is (sign > 0)
 
 
-def test_warm_up_finds_lengths_masses_and_acceptance(stretched, distance):
+def test_warm_up_finds_lengths_masses_and_acceptance(stretched, distance, left_over):
     chains = Chains(stretched, ChEESKernel(), stretched.draws(16), seed=1, warmup_steps=200)
     samples = collect(chains, 40)
     assert (chains.tuning.inverse_mass / stretched.covariance.diag()).log().abs().max() < 0.7
     assert 0.5 < chains.tuning.length / BEST < 2
     acceptance = samples.transitions.acceptance
-    left = chains.adaptation.averaging.shrinkage * 2.303 / 50**0.5  # see test_chains
+    left = left_over(chains.adaptation.averaging)
     harmonic = 1 / (1 / acceptance.clamp(min=1e-10)).mean(0)
     allowed = 5 * float(harmonic.std()) * (1 / 40 + 1 / 50) ** 0.5 + left
     assert harmonic.mean() > 0.651 - allowed

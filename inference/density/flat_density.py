@@ -17,7 +17,7 @@ from .cleaning import cleaned
 from .fusing import fused
 from .joint import Joint
 from .layout import Layout
-from .tracing import NotTraceable, traced
+from .tracing import LOOKS, NotTraceable, traced, warn_of_running
 
 Evaluation = Callable[[Tensor], tuple[Tensor, Tensor]]
 AGREEMENT = {torch.float64: 1e-9, torch.float32: 1e-3}
@@ -126,7 +126,9 @@ class FlatDensity:
                 if not agree(tuple(part[0] for part in batched(z)), own):
                     raise NotTraceable("for several chains they give other numbers")
                 self._batched[len(z)] = self._finished(batched, z)
-            except NotTraceable:
+            except NotTraceable as error:
+                said = f"chains are evaluated one after another, since they could not be batched: {error}"
+                warnings.warn(said, RuntimeWarning, stacklevel=3)
                 self._batched[len(z)] = self._looped
         return self._batched[len(z)](z)
 
@@ -159,14 +161,9 @@ class FlatDensity:
             with torch.no_grad():
                 found = graph(elsewhere)
             if not agree(found, self.joint.value_and_grad(elsewhere)):
-                raise NotTraceable("what it does depends on values of tensors")
+                raise NotTraceable(LOOKS)
         except NotTraceable as error:
-            warnings.warn(
-                f"the model runs anew for every gradient, since its operations could not be written down: {error}",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-            return
+            return warn_of_running(error)
         self.graph, self._single = graph, self._finished(graph, elsewhere)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,12 @@ LOOKS = "what it does depends on values of tensors"
 
 class NotTraceable(RuntimeError):
     """A function is no fixed sequence of tensor operations."""
+
+
+def warn_of_running(error: NotTraceable, *, what: str = "for every gradient", stacklevel: int = 3) -> None:
+    """Say that a model is slower than it could be, and why."""
+    said = f"the model runs anew {what}, since its operations could not be written down: {error}"
+    warnings.warn(said, RuntimeWarning, stacklevel=stacklevel + 1)
 
 
 class NoLooking(TorchFunctionMode):

@@ -17,7 +17,7 @@ from ..density.batching import batchable, without_mutation
 from ..density.cleaning import cleaned
 from ..density.flat_density import agree
 from ..density.joint import Joint
-from ..density.tracing import NotTraceable, traced
+from ..density.tracing import LOOKS, NotTraceable, traced, warn_of_running
 
 
 class Estimate(NamedTuple):
@@ -117,7 +117,7 @@ class MinibatchDensity:
             with torch.no_grad():
                 found, two = several(z, *parts), self._looped(z[:2], *(part[:2] for part in parts))
             if not agree(tuple(values[:2] for values in found), two):
-                return  # what it does depends on values of tensors
-        except NotTraceable:
-            return
+                raise NotTraceable(LOOKS)
+        except NotTraceable as error:
+            return warn_of_running(error, what="for every gradient of every chain")
         self._run, self.traced = several, True

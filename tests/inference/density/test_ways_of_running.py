@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pyroformer.inference.density import FlatDensity
+from pyroformer.inference.density import flat_density as flat_density_file
 from pyroformer.inference.density.cleaning import cleaned
 from pyroformer.inference.density.tracing import NotTraceable, traced
 from pyroformer.models import BayesianModel, Image, Output, Transformer
@@ -114,6 +115,22 @@ def test_a_model_that_looks_at_values_runs_anew(model):
         plain = -0.5 * z.square().sum(-1) - torch.log(torch.tensor(2 * torch.pi))
         assert torch.allclose(value, plain - torch.tensor([4.0, 0.0]))
         assert torch.allclose(gradient, torch.tensor([[-1.0, -6.0], [1.0, -2.0]]).double())
+
+
+def test_chains_that_cannot_be_batched_go_one_after_another(monkeypatch):
+    """As told once for each number of chains, with the same numbers."""
+
+    def none(graph):
+        raise NotTraceable("there is no rule for it")
+
+    density = FlatDensity(regression, data())
+    z = density.start() + 0.2 * torch.randn(3, density.size, dtype=torch.float64)
+    expected = FlatDensity(regression, data()).log_prob_and_grad(z)
+    monkeypatch.setattr(flat_density_file, "batchable", none)
+    with pytest.warns(RuntimeWarning, match="one after another, since they could not be batched: there is no") as told:
+        found = [density.log_prob_and_grad(z) for _ in range(2)]
+    assert len(told) == 1
+    assert all(same(each, expected) for each in found)
 
 
 def test_one_tensor_in_two_places_is_two_arguments():

@@ -18,6 +18,8 @@ from .data import Data
 from .files import read_tensors_and_content, write_tensors
 
 STATE = "state.safetensors"
+FORMAT = 2
+"""Of what states hold: those of another number are not gone on from."""
 EVERY = 10.0
 """Seconds between two checkpoints: what a kill may cost."""
 
@@ -32,6 +34,7 @@ def identity(driver: Any, seed: int, data: Data, initial: Mapping[str, Tensor]) 
         initial: The model's values at the start, by name; every byte counts.
     """
     return {
+        "format": FORMAT,
         "driver": driver,
         "seed": seed,
         "torch": torch.__version__,

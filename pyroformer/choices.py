@@ -70,6 +70,8 @@ def as_yaml(value: Any) -> str:
 
 
 def _short(value: Any, most: int = 200) -> str:
+    if isinstance(value, tuple(base for kind in KINDS.values() for base in kind.bases)):
+        value = choice_name(type(value))
     text = value if isinstance(value, str) and value else " ".join(as_yaml(value).split())
     return text if len(text) <= most else text[: most - 3] + "..."
 

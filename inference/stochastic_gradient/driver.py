@@ -30,9 +30,9 @@ class StochasticGradientMCMC(Chained):
 
     The law that chains settle in is near :math:`p(w \mid y)^{1/T}`, not equal to it: the bias shrinks with the learning
     rate. Each step of each chain has a minibatch of its own, drawn anew, of ``batch_size`` different examples; an epoch
-    is as many steps as the data hold minibatches. Constrained sites move in unconstrained numbers :math:`z`. After an
-    epoch the state is kept in a checkpoint, from which a stopped run goes on bit for bit; whole parts of the draws go
-    to files beside it. The interrupt key ends a run with the draws so far, once each chain has a few.
+    is as many steps as the data hold minibatches. Constrained sites move in unconstrained numbers :math:`z`. The
+    state is kept in a checkpoint, from which a stopped run goes on bit for bit; whole parts of the draws go to files
+    beside it. The interrupt key ends a run with the draws so far, once each chain has a few.
 
     Args:
         num_samples: Draws kept from each chain, default 50, evenly spaced over the steps that the schedule samples in;

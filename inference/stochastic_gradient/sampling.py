@@ -86,7 +86,10 @@ class Sampling:
         self.stream = DrawStream(self.density.layout.unflatten, self.chains, self.z.shape[1], folder)
         self.volumes: list[Tensor] = []
         self.variance = torch.zeros_like(self.z)
-        self.interrupted = False
+        self.records: list[dict[str, Any]] = []
+        self.sums: dict[str, float] = {}  # of the epoch that is under way
+        self.done, self.interrupted = 0, False
+        self.seconds = self.started = 0.0
         self.good: Tensor | None = None
         self.guessing = guess_log_likelihood(data.y)
 
@@ -101,57 +104,52 @@ class Sampling:
         Raises:
             KeyboardInterrupt: The interrupt key was pressed before there were a few draws.
         """
-        records = self.resume(monitor)
-        started = time.perf_counter() - (records[-1]["seconds"] if records else 0.0)
+        self.resume(monitor)
+        self.started = time.perf_counter() - self.seconds
         with monitor.stage("sampling", self.steps), pyro.validation_enabled(False):
             try:
-                self.epochs(records, started, monitor)
+                self.take_steps(monitor)
             except KeyboardInterrupt:
                 if self.count < FEWEST:
                     raise
-                self.interrupted = True  # no state is kept: the epoch was left half done
+                self.interrupted = True
         posterior = self.finish()
-        posterior.info["seconds"] = round(time.perf_counter() - started, 2)
+        posterior.info["seconds"] = round(time.perf_counter() - self.started, 2)
         return posterior
 
-    def resume(self, monitor: Monitor) -> list[dict[str, Any]]:
-        """Go on from the monitor's checkpoint, where it has a state of this work; returns the records so far."""
+    def resume(self, monitor: Monitor) -> None:
+        """Go on from the monitor's checkpoint, where it has a state of this work; the records so far are told again."""
         kept = self.driver.resumed(self.model, self.guide, self.data, self.seed, monitor)
-        records: list[dict[str, Any]] = []
         if kept is not None:
             try:
-                records = self.go_on(*kept)
+                self.go_on(*kept)
             except (FileNotFoundError, ValueError):  # a file of draws is lost
                 assert monitor.checkpoint is not None
                 monitor.checkpoint.clear()
-        if not records:
+                kept = None
+        if kept is None:
             self.stream.restore(0, None)  # files of other work go
-        for record in records:
+        for record in self.records:
             monitor.record(record)
-        return records
 
-    def epochs(self, records: list[dict[str, Any]], started: float, monitor: Monitor) -> None:
-        """Take the steps of all epochs that are left, and add their records."""
-        driver, done = self.driver, len(records) * self.an_epoch
-        text = self.text(records[-1]) if records else ""
-        monitor.step(text, advance=done)
-        for epoch in range(len(records) + 1, driver.epochs + 1):
-            sums: dict[str, Any] = {}
-            for _ in range(self.an_epoch):
-                with later_interrupts():
-                    found = self.step(done, f"epoch {epoch}, step {done + 1}")
-                for name, value in found.items():
-                    sums[name] = sums.get(name, 0.0) + value.double().mean() / self.an_epoch
-                done += 1
-                monitor.step(text)
-            entry = {"epoch": epoch, **self.entry(sums, done - 1)}
-            if epoch % driver.validate_every == 0 or epoch == driver.epochs:
-                entry["validation_nll"] = self.validate(epoch)
-            records.append({**entry, "seconds": round(time.perf_counter() - started, 3)})
-            monitor.record(records[-1])
-            text = self.text(entry)
-            if monitor.checkpoint is not None and (monitor.checkpoint.due or epoch == driver.epochs):
-                monitor.checkpoint.save(*self.everything(records))
+    def take_steps(self, monitor: Monitor) -> None:
+        """Take the steps that are left; after each epoch there is a record of it."""
+        text, checkpoint = self.text(self.records[-1]) if self.records else "", monitor.checkpoint
+        monitor.step(text, advance=self.done)
+        while self.done < self.steps:
+            epoch = self.done // self.an_epoch + 1
+            with later_interrupts():
+                for name, value in self.step(self.done, f"epoch {epoch}, step {self.done + 1}").items():
+                    self.sums[name] = self.sums.get(name, 0.0) + float(value.double().mean()) / self.an_epoch
+                self.done += 1
+            monitor.step(text)
+            if self.done % self.an_epoch == 0:
+                self.records.append(self.entry(epoch))
+                self.sums = {}
+                monitor.record(self.records[-1])
+                text = self.text(self.records[-1])
+            if checkpoint is not None and (checkpoint.due or self.done == self.steps):
+                checkpoint.save(*self.everything())
         monitor.step(text, advance=0)
 
     def step(self, index: int, when: str) -> dict[str, Tensor]:
@@ -216,22 +214,30 @@ class Sampling:
         what = f"the log-density of chain {chain} is {float(estimate.log_prob[chain]):.6g}"
         if estimate.log_prob[chain].isfinite():
             what += ", its gradient not finite"
-        if self.count and self.kept_after[self.count - 1] == index - 1:
-            self.volumes.pop()  # the last draw is where it fails
+        self.leave_out(index - 1)
         why = "where sampling starts" if index == 0 else "steps diverge at this learning rate, or the model fails"
         raise InferenceError(f"{when}: {what}; {why}", self.last_good())
 
-    def entry(self, sums: Mapping[str, Tensor], last: int) -> dict[str, Any]:
-        """The record of an epoch whose last step was ``last``; log-densities are of all data, estimated."""
-        found = {name: float(value) for name, value in sums.items()}
+    def leave_out(self, step: int) -> None:
+        """Do not count the draw of this step, if there is one: the density may fail there."""
+        if self.count and self.kept_after[self.count - 1] == step:
+            self.volumes.pop()
+
+    def entry(self, epoch: int) -> dict[str, Any]:
+        """The record of an epoch that has just ended; log-densities are of all data, estimated."""
+        found, last = dict(self.sums), self.done - 1
         if not self.motion.momentum.any():  # nothing but friction: there is no momentum to measure
             del found["kinetic_temperature"], found["friction"]
-        return {
+        entry: dict[str, Any] = {
+            "epoch": epoch,
             "stage": "sampling" if self.plan.sampling[last] else "burn-in",
             "learning_rate": self.driver.learning_rate * float(self.plan.factors[last]),
             **found,
             "draws": self.count,
         }
+        if epoch % self.driver.validate_every == 0 or epoch == self.driver.epochs:
+            entry["validation_nll"] = self.validate(epoch)
+        return {**entry, "seconds": round(time.perf_counter() - self.started, 3)}
 
     def text(self, entry: Mapping[str, Any]) -> str:
         """An epoch in one line, per example, for the progress bar."""
@@ -252,6 +258,7 @@ class Sampling:
         try:
             prediction = self.so_far().predict(data.x_validation, self.driver.validation_samples)
         except InferenceError as error:
+            self.leave_out(self.done - 1)
             raise InferenceError(f"epoch {epoch}, validation: {error}", self.last_good()) from None
         return validation_nll(prediction, data.y_validation)
 
@@ -283,17 +290,24 @@ class Sampling:
         posterior.info.update(self.info(), draws=count, kept=kept)
         return posterior
 
-    def everything(self, records: list[dict[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All that the next epoch depends on, as tensors and plain data."""
+    def everything(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that the next step depends on, as tensors and plain data."""
         pending, parts = self.stream.state()
         tensors = {"z": self.z, "variance": self.variance, **pending}
         tensors |= {f"motion.{name}": value for name, value in self.motion._asdict().items()}
         if self.volumes:
             tensors["volumes"] = torch.stack(self.volumes)
-        return {**tensors, "streams": self.streams.state()}, {"records": records, "parts": parts}
+        content = {
+            "records": self.records,
+            "sums": self.sums,
+            "done": self.done,
+            "seconds": time.perf_counter() - self.started,
+            "parts": parts,
+        }
+        return {**tensors, "streams": self.streams.state()}, content
 
-    def go_on(self, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Take up what `everything` gave; returns the records so far.
+    def go_on(self, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) -> None:
+        """Take up what `everything` gave.
 
         Raises:
             FileNotFoundError, ValueError: A file of draws is missing or damaged.
@@ -303,7 +317,8 @@ class Sampling:
         self.z, self.variance = tensors["z"].to(self.z), tensors["variance"].to(self.z)
         self.motion = type(self.motion)(*(tensors[f"motion.{name}"].to(self.z) for name in self.motion._fields))
         self.streams.restore(tensors["streams"])
-        return list(content["records"])
+        self.records, self.sums = list(content["records"]), dict(content["sums"])
+        self.done, self.seconds = content["done"], content["seconds"]
 
     def info(self) -> dict[str, Any]:
         """What a reader should know of how draws were made."""

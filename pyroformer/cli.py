@@ -21,6 +21,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+INTERRUPTED = 130
+"""The exit code after the interrupt key."""
+
 Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change a setting: prior.normal.scale=0.5, or prior=@file.yaml"),
@@ -348,6 +351,10 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            print("interrupted; what was kept stays, and the same command goes on from there", file=sys.stderr)
+        raise
     except Exception as error:
         # not before: torch takes seconds to import, and `--help` needs none of it
         from .choices import SpecError
@@ -358,7 +365,7 @@ def main() -> None:
             _fail(f"error: {error}", 2)
         if isinstance(error, Interrupted):
             said = "\n".join([f"interrupted {error}", *getattr(error, "__notes__", [])])
-            _fail(f"{said}; the same command goes on to the full length", 130)
+            _fail(f"{said}; the same command goes on to the full length", INTERRUPTED)
         if isinstance(error, InferenceError):
             _fail("\n".join(["stopped: " + str(error), *getattr(error, "__notes__", [])]), 1)
         if isinstance(error, WriteError):

@@ -15,6 +15,7 @@ from torch import Tensor
 from ...models import BayesianModel
 from ..chain_starts import jittered
 from ..data import Data
+from ..diagnostics.standard_errors import mcse_mean
 from ..draws_posterior import DrawsPosterior
 from ..driver import Families
 from ..errors import InferenceError
@@ -110,7 +111,7 @@ class Sampling:
                 if self.count < FEWEST:
                     raise
                 self.interrupted = True  # no state is kept: the epoch was left half done
-        posterior = self.finish()
+        posterior = self.finish(records)
         posterior.info["seconds"] = round(time.perf_counter() - started, 2)
         return posterior
 
@@ -309,6 +310,7 @@ class Sampling:
         """What a reader should know of how draws were made."""
         driver = self.driver
         return {
+            "exact": False,
             "temperature": driver.temperature,
             "chains": self.chains,
             "draws": self.count,
@@ -318,8 +320,12 @@ class Sampling:
             "guess_log_likelihood": self.guessing,
         }
 
-    def finish(self) -> DrawsPosterior:
-        """The posterior of all draws, with the densities of each on all data."""
+    def finish(self, records: Sequence[Mapping[str, Any]]) -> DrawsPosterior:
+        """The posterior of all draws, with the densities of each on all data.
+
+        Args:
+            records: Of all epochs.
+        """
         self.model.eval()
         statistics = self.statistics()
         finite = torch.stack([values.isfinite() for values in statistics.values()]).all(0)
@@ -330,6 +336,12 @@ class Sampling:
         posterior = self.so_far()
         posterior.statistics = statistics
         posterior.info.update(self.info(), log_likelihood=convergence(statistics["log_likelihood"]))
+        told = [record["configurational_temperature"] for record in records if record["stage"] == "sampling"]
+        if len(told) >= FEWEST:
+            values = torch.tensor([told], dtype=torch.float64)
+            error = float(mcse_mean(values))
+            found = {"mean": float(values.mean()), "mcse": error if math.isfinite(error) else None}
+            posterior.info["configurational_temperature"] = found
         if self.interrupted:
             posterior.info["interrupted"] = {"draws": self.count, "of": len(self.kept_after)}
         return posterior

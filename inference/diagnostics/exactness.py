@@ -7,9 +7,8 @@ from typing import Any
 
 from .finding import Finding, number
 
-FAR_OFF = 0.1
-"""A share of the temperature by which the configurational one may be off; and by so many standard errors:"""
-SURE = 3.0
+FAR_OFF, SURE = 0.1, 3.0
+"""A share of the temperature, and standard errors: a configurational temperature that is off by more than both is."""
 MUCH, TOO_MUCH = 3.0, 30.0
 """Times the variance of the energy that was asked for. It grows with the sixth power of the step, the bias with the
 second: the cube root of this."""
@@ -59,8 +58,10 @@ def _temperature(info: Mapping[str, Any]) -> Iterator[Finding]:
         return
     mean, off = told["mean"], abs(told["mean"] - wanted)
     text = f"the configurational temperature is {mean:.2f}, where {wanted:g} was asked for"
-    if off <= max(FAR_OFF * wanted, SURE * told["mcse"]):
+    if off <= FAR_OFF * wanted:
         yield Finding("good", "temperature", text)
+    elif off <= SURE * told["mcse"]:  # it may be either
+        return
     elif mean > wanted:
         yield Finding(
             "caution",

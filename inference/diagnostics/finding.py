@@ -57,7 +57,7 @@ class Verdict:
         if self.level == "good":
             return f"Nothing speaks against these chains: {all_said}".removesuffix(": ") + "."
         if self.level == "note":
-            return f"These chains ran as they should; to be known is: {all_said}."
+            return f"These chains ran as they should; of note: {all_said}."
         opening = {"bad": "These chains are not to be relied upon", "caution": "These chains are to be used with care"}
         worst = self.of(self.level)
         said = "; ".join(_clause(found.text) for found in worst)

@@ -19,9 +19,11 @@ def exactness(info: Mapping[str, Any]) -> Iterator[Finding]:
 
     Args:
         info: What the posterior says of how it was found: ``exact``, and as far as there are any ``energy_variance``
-            (``realised`` and ``asked``), ``temperature``, ``configurational_temperature`` (``mean`` and ``mcse``).
+            (``realised`` and ``asked``), ``temperature``, ``configurational_temperature`` (``mean`` and ``mcse``). One
+            that does not tell whether it is exact is taken to be, but for that of stochastic gradients, which has a
+            ``learning_rate``.
     """
-    if info.get("exact", True):
+    if info.get("exact", "learning_rate" not in info):
         return
     if "energy_variance" in info:
         yield from _energy_variance(info["energy_variance"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pyroformer.inference import HMC, MCLMC, SGLD, ConstantSteps, Data, Posterior
+from pyroformer.inference import HMC, MCLMC, SGLD, ConstantSteps, Data, DrawsPosterior, Posterior
 from pyroformer.inference.diagnostics import diagnose
 from pyroformer.inference.diagnostics.exactness import exactness
 from pyroformer.inference.samplers import Chains
@@ -79,6 +79,12 @@ def test_what_is_known_of_the_sampler_is_kept_in_files(line, wide, tmp_path):
     again = Posterior.load(tmp_path / "posterior", model())
     assert again.info["exact"] is False
     assert judged(again, line).to_dict() == judged(wide, line).to_dict()
+
+
+def test_draws_from_before_it_was_kept_are_judged(line, wide):
+    old = {"chains": 4, "temperature": 1.0, "learning_rate": 0.1}
+    posterior = DrawsPosterior(wide.model, wide.draws, old, chains=4, statistics=wide.statistics)
+    assert [finding.topic for finding in judged(posterior, line).of("caution")] == ["exactness"]
 
 
 def stochastic(mean, mcse=0.01, **others):

@@ -17,6 +17,7 @@ from .chain_starts import find, jittered, refusal, seed_of
 from .chained import Chained
 from .data import Data
 from .density import FlatDensity, Layout
+from .diagnostics.energy import e_bfmi
 from .draws_posterior import DrawsPosterior
 from .driver import Driver, Families, not_all_random
 from .latent_rows import LOG_LIKELIHOOD, RowDraws, count_numbers, parted, warn_of_queries
@@ -25,7 +26,7 @@ from .log_likelihood import convergence, guess_log_likelihood, log_likelihoods
 from .monitor import Monitor
 from .posterior import Posterior
 from .prior_variances import prior_variances
-from .samplers import Chains, Kernel
+from .samplers import Chains, Kernel, MCLMCKernel
 from .sampling import FEWEST, Counted, Sampling
 from .stored_draws import DrawStream
 
@@ -180,7 +181,8 @@ class MCMC(Chained):
             "temperature": self.temperature,
             "chains": self.chains,
             "thinning": self.thinning,
-            "divergences": sampling.divergences,
+            "exact": self.kernel.exact,
+            **self._transitions(sampling),
             "acceptance": float(statistics["acceptance"].mean()),
             "step_size": sampling.chains.tuning.step_size,
             "gradients": counted.gradients,
@@ -193,3 +195,18 @@ class MCMC(Chained):
         elif sampling.late:
             posterior.info["out_of_time"] = {"draws": sampling.draws, "of": self.num_samples}
         return posterior
+
+    def _transitions(self, sampling: Sampling) -> dict[str, Any]:
+        """What all steps after warm-up tell, those between the draws that are kept as well, as plain data."""
+        divergent, energy = sampling.every_step("divergent").sum(1), sampling.every_step("energy")
+        found: dict[str, Any] = {
+            "transitions": energy.numel(),
+            "divergences": sampling.divergences,
+            "divergences_by_chain": [int(count) for count in divergent],
+        }
+        if self.kernel.hamiltonian:
+            found["e_bfmi"] = [value if math.isfinite(value) else None for value in e_bfmi(energy).tolist()]
+        if isinstance(self.kernel, MCLMCKernel):
+            realised = float(energy.square().mean()) / sampling.chains.position.z.shape[1]
+            found["energy_variance"] = {"realised": realised, "asked": self.kernel.energy_variance}
+        return found

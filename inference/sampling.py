@@ -185,6 +185,12 @@ class Sampling:
             "depth": found["depth"].long(),
         }
 
+    def every_step(self, name: str) -> Tensor:
+        """One of `TOLD` of each step after warm-up, whether a draw of it is kept or not, ``[K, S]``."""
+        chains = len(self.chains.position.z)
+        found = [row[TOLD.index(name)] for row in self.rows]
+        return torch.stack(found, 1) if found else torch.zeros(chains, 0, dtype=torch.float64)
+
     def save(self, checkpoint: Checkpoint) -> None:
         """Keep everything that the next step depends on, and what was told before it."""
         pending, parts = self.stream.state()

@@ -47,6 +47,7 @@ def diagnosis_of(posterior: Posterior, spec: Spec, data: TaskData, *, weights: b
         probe.y,
         target_accept=getattr(kernel, "target_accept", None),
         max_tree_depth=getattr(kernel, "max_tree_depth", None),
+        energy_variance=getattr(kernel, "energy_variance", None),
         num_data=observed,
         weights=weights,
         seed=spec.seed,

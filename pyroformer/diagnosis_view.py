@@ -13,7 +13,7 @@ from .inference.diagnostics import Diagnosis, Line
 from .inference.diagnostics.finding import sentence
 from .inference.diagnostics.mixing import BAD, CAUTION
 
-COLORS = {"good": "green", "caution": "yellow", "bad": "red"}
+COLORS = {"good": "green", "note": "cyan", "caution": "yellow", "bad": "red"}
 HEADINGS = ("mean", "sd", "MCSE", "ESS bulk", "tail", "R-hat")
 
 

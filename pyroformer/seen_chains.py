@@ -21,7 +21,7 @@ class SeenChains:
     Args:
         traces: Functions of draws by name, ``[K, S]``: the log-likelihood, and the one with the largest R-hat.
         energy: Of Hamiltonian chains, ``[K, S]``, else None.
-        divergent: Which transitions diverged, ``[K, S]``, or None where that is not known.
+        divergent: Which draws come after a divergent transition, ``[K, S]``, or None where that is not known.
         verdict: What is to be thought of the chains, as plain data: ``level``, ``summary`` and ``findings``.
     """
 

@@ -56,6 +56,7 @@ def diagnose(
     *,
     target_accept: float | None = None,
     max_tree_depth: int | None = None,
+    energy_variance: float | None = None,
     guess: float | None = None,
     num_data: int = 1,
     weights: bool = False,
@@ -66,7 +67,7 @@ def diagnose(
     Args:
         posterior: Draws of Markov chains.
         x, y: Probe examples ``[N, ...]``, of which the first 10 are looked at: validation or test examples.
-        target_accept, max_tree_depth: The sampler's settings, default unknown.
+        target_accept, max_tree_depth, energy_variance: The sampler's settings, default unknown.
         guess: The log-likelihood of guessing; default what the posterior says of it.
         num_data: How many training observations there are, default 1.
         weights: Whether every site has its lines in the table too, default False. They are not judged: weights have
@@ -78,8 +79,6 @@ def diagnose(
     """
     found = with_chains(posterior)
     statistics = {name: values.detach().cpu() for name, values in found.statistics.items()}
-    if found.info.get("thinning", 1) > 1:  # how energies change is told by successive transitions alone
-        statistics.pop("energy", None)
     whole = {name: Quantity(statistics[name]) for name in reversed(OF_ALL_DATA) if name in statistics}
     quantities = {**whole, **functions(found, x, y, seed=seed)}
     lines = table({**(weights_of(found) if weights else {}), **quantities})
@@ -89,10 +88,14 @@ def diagnose(
         statistics,
         target_accept=target_accept,
         max_tree_depth=max_tree_depth,
+        energy_variance=energy_variance,
         guess=None if told is None else float(told),
         num_data=num_data,
         flat=flat_draws(found),
+        info=found.info,
     )
+    if found.info.get("thinning", 1) > 1:  # how energies change is seen in successive transitions alone
+        statistics.pop("energy", None)
     draws = next(iter(statistics.values())).shape[1]
     return Diagnosis(found.chains, draws, quantities, lines, statistics, said)
 

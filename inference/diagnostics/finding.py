@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Level = Literal["good", "caution", "bad"]
-LEVELS: tuple[Level, ...] = ("good", "caution", "bad")
+Level = Literal["good", "note", "caution", "bad"]
+LEVELS: tuple[Level, ...] = ("good", "note", "caution", "bad")
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,8 @@ class Finding:
     """One thing that was looked at.
 
     Args:
-        level: ``good``, ``caution`` (results may be used with care) or ``bad`` (they may not).
+        level: ``good``, ``note`` (no fault, and to be known), ``caution`` (results may be used with care) or ``bad``
+            (they may not).
         topic: What it is about, in a word or two.
         text: What was seen, a sentence.
         advice: What to try next, a sentence; empty where there is nothing to do.
@@ -52,9 +53,11 @@ class Verdict:
     @property
     def summary(self) -> str:
         """One paragraph: how far the chains are to be relied upon, why, and what to try first."""
+        all_said = "; ".join(_clause(found.text) for found in self.findings)
         if self.level == "good":
-            all_said = "; ".join(_clause(found.text) for found in self.findings)
             return f"Nothing speaks against these chains: {all_said}".removesuffix(": ") + "."
+        if self.level == "note":
+            return f"These chains ran as they should; of note: {all_said}."
         opening = {"bad": "These chains are not to be relied upon", "caution": "These chains are to be used with care"}
         worst = self.of(self.level)
         said = "; ".join(_clause(found.text) for found in worst)

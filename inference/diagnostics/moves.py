@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,31 +21,55 @@ FAR = 0.15
 SMALL_STEP, TINY_STEP = 1e-4, 1e-6
 SATURATED = 0.05
 LOW_ENERGY = 0.3
+TARGETS = (0.9, 0.95, 0.99)
+"""Acceptances to ask for where chains diverge."""
 
 Statistics = Mapping[str, Tensor]
 """What happened to chains, ``[K, S]`` each: see `DrawsPosterior`."""
+Info = Mapping[str, Any]
+NOTHING: Info = MappingProxyType({})
 
 
 def moves(
-    statistics: Statistics, *, target_accept: float | None = None, max_tree_depth: int | None = None
+    statistics: Statistics,
+    *,
+    target_accept: float | None = None,
+    max_tree_depth: int | None = None,
+    energy_variance: float | None = None,
+    info: Info = NOTHING,
 ) -> Iterator[Finding]:
     """What is to be said of the transitions of chains.
 
     Args:
-        statistics: ``divergent``, ``log_density``, ``acceptance``, ``step_size``, ``depth``, ``energy`` (a Hamiltonian
-            of successive transitions), as far as there are any.
+        statistics: ``divergent``, ``log_density``, ``acceptance``, ``step_size``, ``depth``, ``energy`` (a
+            Hamiltonian), as far as there are any.
         target_accept: The acceptance that the step size was adapted to, or None.
         max_tree_depth: Doublings of a trajectory at most, or None.
+        energy_variance: That of unadjusted MCLMC, which the step size was adapted to, or None.
+        info: ``thinning``, and of all transitions, those between the draws as well, ``transitions``,
+            ``divergences_by_chain`` and ``e_bfmi``; as far as there is any.
     """
     stuck = stuck_chains(statistics)
+    if energy_variance is None:
+        energy_variance = info.get("energy_variance", NOTHING).get("asked")
+    smaller = smaller_steps(target_accept, energy_variance)
     yield from _stuck(statistics, stuck)
-    smaller = "a smaller step size" if target_accept is None else "a higher target_accept (0.9 or 0.95)"
-    yield from _divergences(statistics, stuck, smaller)
+    yield from _divergences(statistics, stuck, smaller, info)
     yield from _standing(statistics, stuck, smaller)
     yield from _acceptance(statistics, target_accept)
     yield from _steps(statistics)
     yield from _depth(statistics, max_tree_depth)
-    yield from _energies(statistics)
+    yield from _energies(statistics, info)
+
+
+def smaller_steps(target_accept: float | None, energy_variance: float | None) -> str:
+    """What to set for smaller steps than those that a sampler was adapted to."""
+    if energy_variance is not None:
+        return f"a smaller energy_variance ({number(energy_variance / 10)})"
+    if target_accept is None:
+        return "a smaller step size"
+    higher = [f"{value:g}" for value in TARGETS if value > target_accept][:2]
+    return f"a higher target_accept ({' or '.join(higher)})" if higher else "a longer warm-up"
 
 
 def stuck_chains(statistics: Statistics) -> list[int]:
@@ -67,18 +93,18 @@ def _stuck(statistics: Statistics, stuck: list[int]) -> Iterator[Finding]:
             "gradient",
             f"{never} and every transition diverged: the gradient is probably NaN or infinite near the start",
             "look at the log-density and its gradient where chains start (float64, a masked row without a key, the "
-            "root or logarithm of 0), then another start or a smaller step size",
+            "root or logarithm of 0), then another start, or a longer warm-up",
         )
     else:
         yield Finding(
             "bad",
             "standing still",
             f"{never}: no proposal was accepted",
-            "a smaller step size, or a longer warm-up to find one",
+            "a longer warm-up, to find smaller steps, or another start",
         )
 
 
-def _divergences(statistics: Statistics, stuck: list[int], smaller: str) -> Iterator[Finding]:
+def _divergences(statistics: Statistics, stuck: list[int], smaller: str, info: Info) -> Iterator[Finding]:
     divergent = statistics.get("divergent")
     if divergent is None:
         return
@@ -86,16 +112,21 @@ def _divergences(statistics: Statistics, stuck: list[int], smaller: str) -> Iter
     others = [chain for chain in range(len(divergent)) if chain not in stuck or not divergent[chain].all()]
     if not others:
         return
-    found = divergent[others].double()
-    share, count = float(found.mean()), int(found.sum())
+    counts, each, told = divergent.sum(1).tolist(), divergent.shape[1], "transitions diverged"
+    if "divergences_by_chain" in info:
+        counts, each = info["divergences_by_chain"], info["transitions"] // len(divergent)
+    elif info.get("thinning", 1) > 1:  # of several transitions that end in a draw, one divergence was kept
+        told = "draws come after a divergent transition"
+    count, total = sum(counts[chain] for chain in others), each * len(others)
     if not count:
-        yield Finding("good", "divergences", f"none of {found.numel()} transitions diverged")
+        yield Finding("good", "divergences", f"none of {total} {told}")
         return
+    share = count / total
     yield Finding(
         "bad" if share >= MANY_DIVERGENCES else "caution",
         "divergences",
-        f"{count} of {found.numel()} transitions diverged ({percent(share)}): there are places that the chains cannot "
-        "enter, and draws miss them",
+        f"{count} of {total} {told} ({percent(share)}): there are places that the chains cannot enter, and draws miss "
+        "them",
         f"{smaller}, then another form of the prior: non-centred scales, or a prior without a funnel",
     )
 
@@ -133,7 +164,7 @@ def _acceptance(statistics: Statistics, target: float | None) -> Iterator[Findin
     mean = float(acceptance.double().nan_to_num(0.0).mean())
     text = f"the mean acceptance is {mean:.2f}, where {target:.2f} was asked for"
     if mean < 0.1:
-        yield Finding("bad", "acceptance", text, "a longer warm-up, or a smaller step size")
+        yield Finding("bad", "acceptance", text, "a longer warm-up, to find smaller steps, or another start")
     elif mean < target - FAR:
         yield Finding("caution", "acceptance", text, "a longer warm-up: the step size is not adapted yet")
     elif mean > max(target + FAR, (1 + target) / 2 + 0.05):
@@ -172,11 +203,18 @@ def _depth(statistics: Statistics, most: int | None) -> Iterator[Finding]:
         )
 
 
-def _energies(statistics: Statistics) -> Iterator[Finding]:
-    energy = statistics.get("energy")
-    if energy is None or energy.shape[1] < 4:
+def _energies(statistics: Statistics, info: Info) -> Iterator[Finding]:
+    energy, thinning = statistics.get("energy"), info.get("thinning", 1)
+    if "e_bfmi" in info:
+        found = torch.tensor([torch.nan if value is None else value for value in info["e_bfmi"]], dtype=torch.float64)
+    elif energy is None or energy.shape[1] < 4:
         return
-    found = e_bfmi(energy)
+    elif thinning > 1:
+        text = f"the E-BFMI is not known: of every {thinning} transitions the energy of one alone was kept"
+        yield Finding("note", "energy", text)
+        return
+    else:
+        found = e_bfmi(energy)
     low = (found < LOW_ENERGY).nonzero().flatten().tolist()
     if low:
         yield Finding(

@@ -97,6 +97,8 @@ class Kernel(ABC):
 
     hamiltonian: ClassVar[bool] = True
     """Whether the energy of a transition is a Hamiltonian; of others it is an error of the energy."""
+    exact: ClassVar[bool] = True
+    """Whether a transition leaves the density as it is, whatever the step size."""
 
     def memory(self, position: Position, streams: Streams) -> Memory:
         """What the kernel carries from step to step beside the position, such as a direction: at the start.

@@ -53,6 +53,7 @@ class MCLMCKernel(Kernel):
     """
 
     hamiltonian: ClassVar[bool] = False
+    exact: ClassVar[bool] = False
     energy_variance: float = 5e-4
     length: float = 1.0
     adapt_length: bool = True

@@ -15,6 +15,7 @@ from torch import Tensor
 from ...models import BayesianModel
 from ..chain_starts import jittered
 from ..data import Data
+from ..diagnostics.standard_errors import mcse_mean
 from ..draws_posterior import DrawsPosterior
 from ..driver import Families
 from ..errors import InferenceError
@@ -324,6 +325,7 @@ class Sampling:
         """What a reader should know of how draws were made."""
         driver = self.driver
         return {
+            "exact": False,
             "temperature": driver.temperature,
             "chains": self.chains,
             "draws": self.count,
@@ -345,6 +347,12 @@ class Sampling:
         posterior = self.so_far()
         posterior.statistics = statistics
         posterior.info.update(self.info(), log_likelihood=convergence(statistics["log_likelihood"]))
+        told = [record["configurational_temperature"] for record in self.records if record["stage"] == "sampling"]
+        if len(told) >= FEWEST:
+            values = torch.tensor([told], dtype=torch.float64)
+            error = float(mcse_mean(values))
+            found = {"mean": float(values.mean()), "mcse": error if math.isfinite(error) else None}
+            posterior.info["configurational_temperature"] = found
         if self.interrupted:
             posterior.info["interrupted"] = {"draws": self.count, "of": len(self.kept_after)}
         return posterior

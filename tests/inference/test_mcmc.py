@@ -23,6 +23,7 @@ from pyroformer.inference import (
 )
 from pyroformer.inference import stored_draws as stored_file
 from pyroformer.inference.density import FlatDensity
+from pyroformer.inference.diagnostics import e_bfmi
 from pyroformer.inference.log_likelihood import guess_log_likelihood, log_likelihoods
 from pyroformer.inference.samplers import Chains
 from pyroformer.inference.sampling import Sampling
@@ -99,6 +100,18 @@ def test_info_says_what_was_done(sampled):
     assert info["divergences"] >= int(sampled[0].statistics["divergent"].sum())
     assert info["gradients"] >= int(sampled[0].statistics["steps"].sum())
     assert {"seconds", "warmup_seconds", "compile_seconds", "step_size"} < set(info) and "interrupted" not in info
+
+
+def test_transitions_between_draws_are_told_of(sampled):
+    """As by a run that keeps every one of them."""
+    every = replace(SHORT, num_samples=12, thinning=1).run(model(noise="random"), None, DATA, 3)
+    info, whole = sampled[0].info, every.statistics
+    assert torch.equal(whole["energy"][:, 1::2], sampled[0].statistics["energy"])
+    assert info["exact"] is True and info["transitions"] == 36
+    assert info["divergences_by_chain"] == whole["divergent"].sum(1).tolist()
+    assert sum(info["divergences_by_chain"]) == info["divergences"]
+    assert info["e_bfmi"] == every.info["e_bfmi"] == e_bfmi(whole["energy"]).tolist()
+    assert info["e_bfmi"] != e_bfmi(sampled[0].statistics["energy"]).tolist()  # planted: of the draws alone
 
 
 def test_the_history_is_short_however_long_the_run(monkeypatch):

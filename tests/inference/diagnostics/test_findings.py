@@ -33,6 +33,7 @@ def judge(sound):
 
     def found(values=None, **changes):
         names = {"target_accept": 0.8, "max_tree_depth": 8, "guess": -230.0, "num_data": 100}
+        names |= {"energy_variance": None, "info": None}
         settings = {name: changes.pop(name, value) for name, value in names.items()}
         got = verdict(table({"f": Quantity(chains() if values is None else values)}), {**sound, **changes}, **settings)
         return {f.topic: f for f in got.findings if f.level != "good"}
@@ -52,6 +53,43 @@ def test_a_few_divergences_are_a_caution_and_many_are_bad(judge):
     assert "1 of 1000 transitions diverged (0.1 %)" in found["divergences"].text
     many = few | (chains(5) > 1.5)
     assert judge(divergent=many)["divergences"].level == "bad"
+
+
+def test_divergences_are_counted_among_all_transitions(judge):
+    """Of each four transitions that end in a draw, one that diverged is enough for the draw to be marked."""
+    marked = torch.zeros(4, 250, dtype=torch.bool)
+    marked[2, :15] = True
+    info = {"thinning": 4, "transitions": 4000, "divergences_by_chain": [0, 0, 17, 0], "e_bfmi": [1.0] * 4}
+    text = "17 of 4000 transitions diverged (0.4 %)"
+    assert text in judge(divergent=marked, info=info)["divergences"].text
+    stuck = marked.clone()
+    stuck[0] = True  # a chain that never moved is told of by itself
+    density = chains(1)
+    density[0] = density[0, 0]
+    info["divergences_by_chain"][0] = 1000
+    found = judge(divergent=stuck, log_density=density, info=info)
+    assert "17 of 3000 transitions diverged" in found["divergences"].text and found["gradient"].level == "bad"
+    # of a posterior from before they were counted it is not known how many diverged
+    found = judge(divergent=marked, info={"thinning": 4})
+    assert "15 of 1000 draws come after a divergent transition (1.5 %)" in found["divergences"].text
+
+
+def test_what_is_to_be_set_for_smaller_steps(judge):
+    marked = torch.zeros(4, 250, dtype=torch.bool)
+    marked[2, :3] = True
+
+    def advice(**settings):
+        text = judge(divergent=marked, acceptance=torch.full((4, 250), 0.93), **settings)["divergences"].advice
+        return text.removesuffix(", then another form of the prior: non-centred scales, or a prior without a funnel")
+
+    assert advice(target_accept=0.8) == "a higher target_accept (0.9 or 0.95)"
+    assert advice(target_accept=0.9) == "a higher target_accept (0.95 or 0.99)"
+    assert advice(target_accept=0.95) == "a higher target_accept (0.99)"
+    assert advice(target_accept=0.99) == "a longer warm-up"
+    assert advice(target_accept=None) == "a smaller step size"
+    told = {"exact": False, "energy_variance": {"realised": 4e-4, "asked": 5e-4}}
+    assert advice(target_accept=None, info=told) == "a smaller energy_variance (5e-05)"
+    assert advice(target_accept=None, energy_variance=2e-3) == "a smaller energy_variance (0.0002)"
 
 
 def test_acceptance_far_from_what_was_asked_for(judge):
@@ -94,6 +132,23 @@ def test_energies_that_move_slowly(judge, sound):
     slow = sound["energy"] + torch.linspace(0, 60, 250)
     found = judge(energy=slow)
     assert list(found) == ["energy"] and "E-BFMI of all chains is low (least 0.0" in found["energy"].text
+
+
+def test_energies_between_draws(judge, sound):
+    """Those of the draws alone change more from one to the next than those of successive transitions."""
+    found = judge(info={"thinning": 4, "e_bfmi": [1.1, 0.2, None, 0.9]})
+    assert list(found) == ["energy"] and "E-BFMI of chain 1 is low (least 0.20" in found["energy"].text
+    assert judge(energy=sound["energy"] + torch.linspace(0, 60, 250), info={"thinning": 4, "e_bfmi": [1.0] * 4}) == {}
+    (note,) = judge(info={"thinning": 4}).values()  # from before they were kept
+    assert (note.level, note.topic) == ("note", "energy") and "is not known: of every 4 transitions" in note.text
+
+
+def test_a_note_is_no_fault_and_is_told(sound):
+    told = {"exact": False, "energy_variance": {"realised": 4e-4, "asked": 5e-4}}
+    got = verdict(table({"f": Quantity(chains())}), sound, target_accept=0.8, info=told)
+    assert got.level == "note" and got.findings[0].topic == "exactness"
+    assert got.summary.startswith("These chains ran as they should; of note: the energy's error in a step")
+    assert "Try" not in got.summary and "none of 1000 transitions diverged" in got.summary
 
 
 def test_chains_that_stand_still(judge, sound):

@@ -22,7 +22,7 @@ def said(found, topic):
 @pytest.fixture(scope="module")
 def healthy(ran, logistic, classes, posterior_of):
     model = logistic(Normal(scale=1.0))
-    found = ran(model, (classes.x, classes.y), draws=400, warmup=100)
+    found = ran(model, (classes.x, classes.y), draws=800, warmup=100)  # the log-density is worth a third of them
     return posterior_of(model, found, classes, guess_log_likelihood=GUESS)
 
 
@@ -79,7 +79,7 @@ def test_a_flat_direction_of_an_improper_prior_is_named(ran, logistic, classes, 
     held = {"bias": found.draws["bias"].diff(dim=-1).unflatten(0, (4, 160))}
     assert said(verdict([], found.statistics, flat=held), "drift") is None
     # planted: draws of a proper prior
-    proper = {"bias": healthy.draws["bias"].unflatten(0, (4, 400))}
+    proper = {"bias": healthy.draws["bias"].unflatten(0, (4, 800))}
     assert said(verdict([], found.statistics, flat=proper), "drift") is None
 
 

@@ -14,15 +14,7 @@ import scipy.stats
 import torch
 
 from pyroformer.inference.density import FlatDensity
-from pyroformer.inference.samplers import (
-    AdjustedMCLMCKernel,
-    Chains,
-    ChEESKernel,
-    HMCKernel,
-    NUTSKernel,
-    SNAPERKernel,
-    collect,
-)
+from pyroformer.inference.samplers import AdjustedMCLMCKernel, Chains, ChEESKernel, HMCKernel, NUTSKernel, collect
 from pyroformer.inference.samplers import adjusted_mclmc as adjusted_file
 from pyroformer.inference.samplers import isokinetic as isokinetic_file
 from pyroformer.inference.samplers.isokinetic import turned
@@ -247,7 +239,7 @@ def thinned(kernel, streams, count=400, warmup_steps=60, every=4, steps=11, **wr
     return p_value((torch.stack(found) < truth).sum(0), steps)
 
 
-WARMED = [HMCKernel(), AdjustedMCLMCKernel(), ChEESKernel(), SNAPERKernel()]
+WARMED = [HMCKernel(), AdjustedMCLMCKernel(), ChEESKernel()]
 
 
 @pytest.mark.parametrize("kernel", WARMED, ids=lambda kernel: type(kernel).__name__)

@@ -25,6 +25,7 @@ from pyroformer.inference import (
 )
 from pyroformer.inference.chain_starts import jittered
 from pyroformer.inference.prior_functions import PriorFunctions
+from pyroformer.inference.stochastic_gradient.sampling import Sampling
 from pyroformer.models import BayesianModel, Gaussian
 from pyroformer.priors import Normal, SettingError, Uniform
 
@@ -63,6 +64,20 @@ def test_all_data_give_the_exact_posterior_but_for_the_known_bias(line, kind):
     assert agrees(white(line, posterior.draws, 40, covariance))
     assert not agrees(white(line, posterior.draws, 40, line.covariance()))  # planted: no bias
     assert not agrees(white(line, posterior.draws, 40, line.precision().diag().reciprocal().diag()))  # no correlation
+
+
+def test_small_steps_of_the_thermostat_give_the_exact_posterior(line):
+    """From draws of it: on the way from elsewhere the friction grows, and falls again but slowly."""
+    generator, largest = torch.Generator().manual_seed(5), torch.linalg.eigvalsh(line.precision()).max()
+    noise = torch.randn(40, 4, generator=generator, dtype=torch.float64)
+    z = line.mean() + noise @ torch.linalg.cholesky(line.covariance()).T
+    starts = [{"weight": draw[None, :3], "bias": draw[3:]} for draw in z]
+    driver = SGNHT(epochs=160, learning_rate=float(0.2 / largest) * 40, **SETTINGS)
+    data = Data(line.x.double(), line.y.double())
+    draws = Sampling(driver, line.model().double(), None, starts, data, 1).run(Monitor()).draws
+    assert agrees(white(line, draws, 40, line.covariance()))
+    assert not agrees(white(line, draws, 40, line.covariance(noise=0.6)))  # planted: another noise
+    assert not agrees(white(line, draws, 40, line.precision().diag().reciprocal().diag()))  # no correlation
 
 
 @pytest.fixture(scope="module")

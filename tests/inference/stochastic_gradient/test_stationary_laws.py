@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pyroformer.inference import SGHMC, SGLD, SGNHT, ConstantSteps, Monitor
+from pyroformer.inference import SGHMC, SGLD, SGNHT, ConstantSteps, CyclicalSteps, Monitor
 from pyroformer.inference.stochastic_gradient import sampling
 
 N = 20
@@ -170,3 +170,49 @@ def test_the_thermostat_takes_up_noise_that_nobody_measured(means, errors):
     assert abs(recorded(monitor, "kinetic_temperature").mean() - 1) < 0.03
     plain = hamiltonian(means.precision, step, diffusion, noise=noise)[0, 0]
     assert errors(variances(draws), plain) > 5  # planted: no thermostat
+
+
+def scheduled(precision, rate, friction, plan, kept):
+    r"""The variance of draws by steps that change, step by step, from a start in the mean and at rest.
+
+    Args:
+        precision: Of the posterior.
+        rate: The largest :math:`\ell / N`.
+        friction: The share of the momentum that a step takes away: 1 for SGLD.
+        plan: Of all steps: the share of that rate, and whether there is noise.
+        kept: After which steps there is a draw.
+    """
+    covariance, found = torch.zeros(2, 2).double(), []
+    for factor, noisy in zip(plan.factors.tolist(), plan.noisy.tolist(), strict=True):
+        step = (rate * factor) ** 0.5
+        a = [[1 - step**2 * precision, step * (1 - friction)], [-step * precision, 1 - friction]]
+        a, kick = torch.tensor(a).double(), torch.tensor([step, 1.0]).double()
+        covariance = a @ covariance @ a.T + 2 * friction * noisy * kick.outer(kick)
+        found.append(covariance[0, 0])
+    return float(torch.stack(found)[kept].mean())
+
+
+@pytest.mark.parametrize(("kind", "epochs", "share"), [(SGLD, 90, 0.5), (SGHMC, 90, 0.2), (SGHMC, 150, 0.15)])
+def test_sampling_stages_of_cycles(kind, epochs, share, means, errors):
+    """Short stages are left before they are as warm as the posterior; long ones give its draws."""
+    friction, rate = (1.0 if kind is SGLD else 0.3), share / means.precision
+    schedule = CyclicalSteps(cycles=3, exploration=0.4 if epochs == 150 else 0.6)
+    settings = {**FEW, "schedule": schedule, "num_samples": 15} | ({} if kind is SGLD else {"momentum": 1 - friction})
+    draws = means.draws(kind(epochs=epochs, learning_rate=rate * N, **settings))
+    assert draws.shape == (40, 15, 16)
+    plan, kept = schedule.plan(epochs), schedule.kept(epochs, 15)
+    expected = scheduled(means.precision, rate, friction, plan, kept)
+    assert errors(draws.mean((1, 2)), 0.0) < 5
+    assert errors(variances(draws), expected) < 5
+    if epochs == 150:
+        assert expected == pytest.approx(1 / means.precision, rel=0.02)
+        assert errors(variances(draws), 1 / means.precision) < 5
+        assert errors(variances(draws), 1.25 / means.precision) > 5  # planted: another variance
+    else:
+        assert errors(variances(draws), 1 / means.precision) > 5  # the posterior itself
+        throughout = plan._replace(noisy=torch.ones_like(plan.noisy))
+        warm = scheduled(means.precision, rate, friction, throughout, kept)
+        assert errors(variances(draws), warm) > 5  # planted: noise in all stages
+        steady = plan._replace(factors=torch.ones_like(plan.factors))
+        level = scheduled(means.precision, rate, friction, steady, kept)
+        assert errors(variances(draws), level) > 5  # planted: steps that stay

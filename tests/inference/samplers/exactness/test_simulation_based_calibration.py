@@ -239,10 +239,14 @@ def thinned(kernel, streams, count=400, warmup_steps=60, every=4, steps=11, **wr
     return p_value((torch.stack(found) < truth).sum(0), steps)
 
 
-@pytest.mark.parametrize("kernel", [HMCKernel(), AdjustedMCLMCKernel(), ChEESKernel()], ids=lambda k: type(k).__name__)
+WARMED = [HMCKernel(), AdjustedMCLMCKernel(), ChEESKernel()]
+
+
+@pytest.mark.parametrize("kernel", WARMED, ids=lambda kernel: type(kernel).__name__)
 def test_ranks_after_warm_up_are_uniform(kernel, planted):
     assert thinned(kernel, planted.none) > LEVEL
 
 
-def test_another_density_after_warm_up_is_noticed(planted):
-    assert thinned(HMCKernel(), planted.none, jacobian=0.0) < LEVEL
+@pytest.mark.parametrize("kernel", WARMED, ids=lambda kernel: type(kernel).__name__)
+def test_another_density_after_warm_up_is_noticed(kernel, planted):
+    assert thinned(kernel, planted.none, jacobian=0.0) < LEVEL

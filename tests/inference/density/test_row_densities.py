@@ -90,7 +90,8 @@ def test_written_down_and_batched_it_is_the_same(law):
 
 @pytest.mark.parametrize("law", ["dirichlet", "gamma"])
 def test_single_precision_is_double_precision(law):
-    fine, coarse = (FlatDensity(with_rows(LAWS[law], dtype), (X, Y)) for dtype in (torch.float64, torch.float32))
+    fine = FlatDensity(with_rows(LAWS[law], torch.float64), (X, Y), trace=False)
+    coarse = FlatDensity(with_rows(LAWS[law], torch.float32), (X, Y))
     assert coarse.graph is not None
     z = somewhere(fine, 2).float()
     expected, found = fine.log_prob_and_grad(z.double()), coarse.log_prob_and_grad(z)

@@ -171,15 +171,20 @@ def variational(line):
     return line.flat(FAST.run(line.model().double(), MeanField(), line.data, 3).draw(2, seed=3))
 
 
-@pytest.mark.parametrize("kind", [SGLD, SGHMC, SGNHT])
+STARTS = {
+    "prior": ("prior", None, prior),
+    "ensemble": (DeepEnsemble(member=SHORT, size=3), None, ensemble),
+    "svi": (FAST, MeanField(), variational),
+}
+
+
 @pytest.mark.parametrize(
-    ("start", "guide", "expected"),
-    [("prior", None, prior), (DeepEnsemble(member=SHORT, size=3), None, ensemble), (FAST, MeanField(), variational)],
-    ids=["prior", "ensemble", "svi"],
+    ("kind", "where"), [(SGLD, "prior"), (SGLD, "ensemble"), (SGLD, "svi"), (SGHMC, "svi"), (SGNHT, "svi")]
 )
-def test_chains_start_where_they_are_told(line, kind, start, guide, expected):
+def test_chains_start_where_they_are_told(line, kind, where):
     """After one step of no length; twins: the chains in the other order, and starts with noise of its own size."""
     still = {"chains": 2, "num_samples": 1, "epochs": 1, "batch_size": 40, "learning_rate": 1e-16, "dtype": "float64"}
+    start, guide, expected = STARTS[where]
     wanted = expected(line)
     assert kind(**still, start=start).needs_guide == (guide is not None)
 

@@ -18,10 +18,10 @@ class NotTraceable(RuntimeError):
     """A function is no fixed sequence of tensor operations."""
 
 
-def warn_of_running(error: NotTraceable, *, what: str = "for every gradient", stacklevel: int = 3) -> None:
-    """Say that a model is slower than it could be, and why."""
+def warn_of_running(error: NotTraceable, what: str = "for every gradient") -> None:
+    """Say that a model is slower than it could be, and why; of whoever made the density that calls this."""
     said = f"the model runs anew {what}, since its operations could not be written down: {error}"
-    warnings.warn(said, RuntimeWarning, stacklevel=stacklevel + 1)
+    warnings.warn(said, RuntimeWarning, stacklevel=4)
 
 
 class NoLooking(TorchFunctionMode):

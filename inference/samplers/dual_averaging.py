@@ -26,7 +26,7 @@ class DualAveraging:
         target: The acceptance :math:`\delta`.
         step_size: :math:`\epsilon_0`.
         shrinkage: :math:`\gamma`, default 0.05: how little acceptances move the step. After ``t`` transitions
-            :math:`\gamma \ln(\epsilon / b\, \epsilon_0) / \sqrt t` is left between their mean and the target.
+            their mean is above the target by :math:`\gamma\, (1 + t_0 / t) \ln(\epsilon_t / b\, \epsilon_0) / \sqrt t`.
         boldness: :math:`b`, default 10.
 
     Attributes:

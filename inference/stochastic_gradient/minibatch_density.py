@@ -119,5 +119,5 @@ class MinibatchDensity:
             if not agree(tuple(values[:2] for values in found), two):
                 raise NotTraceable(LOOKS)
         except NotTraceable as error:
-            return warn_of_running(error, what="for every gradient of every chain")
+            return warn_of_running(error, "for every gradient of every chain")
         self._run, self.traced = several, True
